@@ -1,0 +1,66 @@
+/**
+ * A two-way byte stream between two nodes, as services see it. `net` makes them from libp2p streams; tests make them in
+ * pairs in memory. Frames are the business of `wire`.
+ */
+import { KoinonError } from './errors.ts'
+import { BoundedQueue } from './queue.ts'
+
+export interface ByteStream {
+  /** The authenticated peer at the other end (libp2p peer id, base58 text). */
+  readonly peer: string
+  /** The protocol that was negotiated. */
+  readonly protocol: string
+  /** Queues bytes. False: the buffer is full, wait for `drained()` before sending more. Throws once closed. */
+  send(bytes: Uint8Array): boolean
+  /** Resolves when there is room again; rejects when the stream has ended. */
+  drained(): Promise<void>
+  /** What the other side sends, in order, in pieces of any size. One reader. Throws on a reset. */
+  readonly received: AsyncIterable<Uint8Array>
+  /** Ends our direction after what was queued; the other direction stays open. */
+  close(): Promise<void>
+  /** Ends both directions now. The other side's reader throws. */
+  abort(error: Error): void
+}
+
+export class StreamError extends KoinonError<{ readonly code: 'STREAM_CLOSED' | 'STREAM_RESET' }> {
+  override readonly name = 'StreamError'
+}
+
+/** How many pieces an in-memory stream holds before `send` says that it is full. */
+const PAIR_PIECES_MAX = 4096
+
+type End = { peer: string; incoming: BoundedQueue<Uint8Array>; isClosed: boolean }
+
+/** Two connected in-memory streams: `[a's end, b's end]`. What a sends, b receives. For tests and for a node's hop to itself. */
+export function createStreamPair(
+  protocol: string,
+  peers: { readonly a: string; readonly b: string },
+): [ByteStream, ByteStream] {
+  const a: End = { peer: peers.b, incoming: new BoundedQueue(PAIR_PIECES_MAX), isClosed: false }
+  const b: End = { peer: peers.a, incoming: new BoundedQueue(PAIR_PIECES_MAX), isClosed: false }
+  const make = (here: End, there: End): ByteStream => ({
+    peer: here.peer,
+    protocol,
+    send: bytes => {
+      if (here.isClosed) throw new StreamError({ code: 'STREAM_CLOSED' }, 'the stream is closed')
+      if (!there.incoming.push(bytes)) {
+        throw new StreamError({ code: 'STREAM_RESET' }, 'the other side does not read')
+      }
+      return true
+    },
+    drained: () => Promise.resolve(),
+    received: here.incoming,
+    close: () => {
+      here.isClosed = true
+      there.incoming.end()
+      return Promise.resolve()
+    },
+    abort: error => {
+      for (const end of [here, there]) {
+        end.isClosed = true
+        end.incoming.end(new StreamError({ code: 'STREAM_RESET' }, 'the stream was reset', { cause: error }))
+      }
+    },
+  })
+  return [make(a, b), make(b, a)]
+}

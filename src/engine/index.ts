@@ -1,0 +1,2 @@
+/** The compute engine: ggml by FFI in child processes. The one module that knows ggml. */
+export type * from './types.ts'

@@ -1,0 +1,2 @@
+/** The libp2p host. */
+export type * from './types.ts'

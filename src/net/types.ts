@@ -1,0 +1,54 @@
+/** What services see of the network: a host that dials, listens, admits peers and carries streams. */
+import type { ByteStream } from '#base'
+import type { NodeOffer, ProtocolId } from '#wire'
+
+export type HostOptions = {
+  /** Multiaddrs to listen on. @default ['/ip4/127.0.0.1/tcp/0'] */
+  readonly listen: readonly string[]
+  /** Peers must prove that they know it before they may do anything else. Undefined: an open swarm. */
+  readonly secret?: Uint8Array
+  /** Look for peers on the local network. @default false */
+  readonly mdns: boolean
+}
+
+/** A peer that was admitted and is connected. */
+export type Peer = {
+  readonly id: string
+  readonly addresses: readonly string[]
+  readonly direction: 'inbound' | 'outbound'
+  /** Clock.monotonic() at admission. */
+  readonly connectedAt: number
+  /** Smoothed round-trip time of the last pings, in milliseconds. */
+  readonly rttMs?: number
+  /** The latest offer that the peer sent. */
+  readonly offer: NodeOffer
+}
+
+export type PeerEvent =
+  | { readonly kind: 'joined'; readonly peer: Peer }
+  | { readonly kind: 'changed'; readonly peer: Peer }
+  | { readonly kind: 'left'; readonly peer: Peer }
+
+export interface Host {
+  /** Our own peer id. */
+  readonly id: string
+  start(): Promise<void>
+  /** Resolves when every socket, stream and timer is gone. Idempotent. */
+  stop(): Promise<void>
+  /** Multiaddrs that others can dial, each ending in our peer id. */
+  addresses(): readonly string[]
+  /** Dials, checks the identity and admits. @returns the peer id. @throws NetError */
+  connect(address: string, options?: { readonly signal?: AbortSignal }): Promise<string>
+  /** Opens a stream to an admitted peer; dials `addresses` first where there is no connection. @throws NetError */
+  open(
+    peer: string,
+    protocol: ProtocolId,
+    options?: { readonly signal?: AbortSignal; readonly addresses?: readonly string[] },
+  ): Promise<ByteStream>
+  /** Serves a protocol. Only admitted peers reach the handler. A handler that throws resets its stream. */
+  handle(protocol: ProtocolId, handler: (stream: ByteStream) => void | Promise<void>): void
+  peers(): readonly Peer[]
+  onPeer(listener: (event: PeerEvent) => void): void
+  /** Replaces our own offer and sends it to every admitted peer. */
+  announce(offer: NodeOffer): void
+}

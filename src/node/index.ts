@@ -1,0 +1,2 @@
+/** A whole node: builds the modules, wires them together, starts and stops them. */
+export type * from './types.ts'

@@ -1,0 +1,53 @@
+/** A whole node, as the surfaces (HTTP API, command line) see it. */
+import type { EngineOptions } from '#engine'
+import type { LayerRange } from '#base'
+import type { CompletionEvent, CompletionRequest, ModelSummary, NodeStatus, PeerSummary, PlanReport } from '#wire'
+
+/** Which layers this node serves: a range, none (edges only), or its share of what is missing. */
+export type LayerChoice =
+  | { readonly kind: 'range'; readonly layers: LayerRange }
+  | { readonly kind: 'none' }
+  /** Wait until this many nodes (with this one) are there, then share the layers out. `nodes` 1: take what is missing now. */
+  | { readonly kind: 'auto'; readonly nodes: number }
+
+export type NodeConfig = {
+  readonly dataDir: string
+  /** Absolute path of the GGUF file. */
+  readonly model: string
+  readonly layers: LayerChoice
+  /** Multiaddrs of peers to connect to, and to keep connected. */
+  readonly peers: readonly string[]
+  readonly listen: readonly string[]
+  readonly secret?: Uint8Array
+  readonly mdns: boolean
+  readonly engine: EngineOptions
+  /** Positions of one generation. Undefined: the model's training context, at most 4096. */
+  readonly contextMax?: number
+  /** Generations at once on this node's stage. @default 8 */
+  readonly slots: number
+  /** Bytes that weights and KV may take; undefined: 80 % of what is free. */
+  readonly memoryMax?: number
+}
+
+export type NodeProgress = (
+  phase: string,
+  facts: { readonly done?: number; readonly total?: number; readonly text?: string },
+) => void
+
+export interface KoinonNode {
+  readonly peer: string
+  /** Path of the local control socket. */
+  readonly socket: string
+  models(): readonly ModelSummary[]
+  peers(): readonly PeerSummary[]
+  /** Who would run what, with the machines that are here now. @throws NodeError where the model is not known */
+  plan(model: string): PlanReport
+  status(): NodeStatus
+  /** Leaving the loop or aborting the signal frees every stage. @throws KoinonError */
+  complete(request: CompletionRequest, options: { readonly signal: AbortSignal }): AsyncGenerator<CompletionEvent>
+  /** Whether a prompt could be answered now, and if not why (for /healthz). */
+  health(): { readonly ok: boolean; readonly reason?: string }
+  /** Tells the node where its HTTP API listens, for status. */
+  setApi(address: string): void
+  stop(): Promise<void>
+}

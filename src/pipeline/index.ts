@@ -1,0 +1,2 @@
+/** Generations over stages. */
+export type * from './types.ts'

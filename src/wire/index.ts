@@ -1,0 +1,5 @@
+/** Messages, codecs, protocol ids and size limits of everything that crosses a process or a network. Runs in a browser. */
+export * from './limits.ts'
+export * from './node-contract.ts'
+export { type NodeOffer, nodeOfferSchema, type StageOffer, stageOfferSchema } from './offer.ts'
+export { AGENT, PROTOCOLS, type ProtocolId } from './protocols.ts'

@@ -1,0 +1,222 @@
+/**
+ * What a node tells and does for those who use it: the HTTP API, the command line over the local socket, later the
+ * console. Plain data only, so that it crosses a socket as JSON.
+ */
+import type { LayerRange } from '#base'
+
+/** How the next token is chosen. Every field is required here; the API fills in OpenAI's defaults. */
+export type SamplingOptions = {
+  /** 0 picks the most likely token (greedy). Range [0, 2]. */
+  readonly temperature: number
+  /** Keep the k most likely tokens; 0 keeps all. */
+  readonly topK: number
+  /** Keep the smallest set whose probability reaches p; 1 keeps all. */
+  readonly topP: number
+  /** Keep tokens at least this fraction as likely as the best one; 0 keeps all. */
+  readonly minP: number
+  /** 1 is off. Over the last `penaltyLastN` tokens. */
+  readonly repeatPenalty: number
+  readonly frequencyPenalty: number
+  readonly presencePenalty: number
+  readonly penaltyLastN: number
+  /** Same seed, same request, same answer. Unsigned 32 bits. */
+  readonly seed: number
+  /** Added to a token's logit, by token id as text. */
+  readonly logitBias?: Readonly<Record<string, number>>
+}
+
+/** A greedy choice with everything else off: what parity and `--once` use. */
+export const GREEDY: SamplingOptions = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repeatPenalty: 1,
+  frequencyPenalty: 0,
+  presencePenalty: 0,
+  penaltyLastN: 64,
+  seed: 0,
+}
+
+/** One message of a chat. Content is text only: the models served here read nothing else. */
+export type ChatMessage = {
+  readonly role: string
+  readonly content: string
+  readonly name?: string
+}
+
+/** What to continue: a chat (rendered with the model's own template), plain text, or tokens as they are. */
+export type Prompt =
+  | { readonly kind: 'chat'; readonly messages: readonly ChatMessage[] }
+  | { readonly kind: 'text'; readonly text: string }
+  | { readonly kind: 'tokens'; readonly tokens: readonly number[] }
+
+export type CompletionRequest = {
+  /** Model id, a prefix of it of 8 digits or more, the model's name, or its file name. */
+  readonly model: string
+  readonly prompt: Prompt
+  readonly sampling: SamplingOptions
+  /** Most tokens to make; undefined: as many as the context holds. */
+  readonly tokensMax?: number
+  /** Texts that end the answer; they are not part of it. */
+  readonly stop: readonly string[]
+  /** 0..20: log-probabilities of the chosen token and of this many alternatives; undefined: none. */
+  readonly topLogprobs?: number
+  /** Send every step's logits too (local socket only; parity uses it). */
+  readonly logits?: boolean
+  /** Go on after an end token: benchmarks and parity only. */
+  readonly ignoreEnd?: boolean
+}
+
+export type TokenLogprob = {
+  readonly token: number
+  /** The token's bytes as text (U+FFFD where they are not UTF-8 on their own). */
+  readonly text: string
+  readonly bytes: readonly number[]
+  readonly logprob: number
+}
+
+/** One token that was made. */
+export type TokenInfo = {
+  readonly token: number
+  readonly logprob?: TokenLogprob
+  readonly top?: readonly TokenLogprob[]
+  /** f32 little-endian, base64; only where `logits` was asked for. */
+  readonly logits?: string
+}
+
+export type Usage = { readonly promptTokens: number; readonly completionTokens: number }
+
+/** One stage of a route. */
+export type RouteHop = { readonly peer: string; readonly layers: LayerRange }
+
+/** What a completion says, in order: one `start`, any number of `delta`, one `end`. */
+export type CompletionEvent =
+  | {
+      readonly kind: 'start'
+      readonly generation: string
+      readonly model: string
+      readonly promptTokens: number
+      readonly route: readonly RouteHop[]
+    }
+  /** `text` may be empty while a character or a possible stop text is incomplete. */
+  | { readonly kind: 'delta'; readonly text: string; readonly tokens: readonly TokenInfo[] }
+  | { readonly kind: 'end'; readonly reason: 'stop' | 'length'; readonly usage: Usage }
+
+/** A model that this node can answer with. */
+export type ModelSummary = {
+  readonly id: string
+  readonly name: string
+  readonly architecture: string
+  readonly file: string
+  readonly fileBytes: number
+  /** Seconds since the epoch. */
+  readonly createdAt: number
+  readonly layerCount: number
+  readonly width: number
+  /** The model's training context. */
+  readonly contextTrain: number
+  /** Ranges that this node and its peers serve now. */
+  readonly served: readonly RouteHop[]
+  /** Whether the served ranges cover every layer. */
+  readonly isComplete: boolean
+}
+
+export type EngineState = 'starting' | 'ready' | 'restarting' | 'failed' | 'stopped'
+
+export type EngineStatus = {
+  readonly role: 'stage' | 'edge'
+  readonly state: EngineState
+  readonly pid?: number
+  readonly device?: string
+  readonly profile?: string
+  readonly restarts: number
+  /** Why the last process ended, for people. */
+  readonly lastError?: string
+  readonly weightBytes: number
+  readonly kvBytes: number
+}
+
+/** A generation as one node sees it. */
+export type GenerationStatus = {
+  /** 32 hexadecimal digits. */
+  readonly generation: string
+  readonly role: 'entry' | 'stage'
+  readonly model: string
+  readonly ageMs: number
+  /** Positions so far. On a stage these are KV rows in use. */
+  readonly positions: number
+  readonly positionsMax: number
+  /** Stage only. */
+  readonly layers?: LayerRange
+  readonly slot?: number
+  readonly entry?: string
+  /** Entry only. */
+  readonly route?: readonly RouteHop[]
+}
+
+export type StageStatus = {
+  readonly model: string
+  readonly name: string
+  readonly layers: LayerRange
+  readonly layerCount: number
+  readonly slots: number
+  readonly slotsFree: number
+  /** KV rows that live generations hold on this node (positions times one; not times layers). */
+  readonly kvRows: number
+  readonly stepMs: number
+}
+
+export type NodeStatus = {
+  readonly peer: string
+  readonly pid: number
+  readonly agent: string
+  readonly uptimeMs: number
+  readonly addresses: readonly string[]
+  readonly api?: string
+  readonly dataDir: string
+  readonly placement: string
+  readonly stages: readonly StageStatus[]
+  readonly engines: readonly EngineStatus[]
+  readonly generations: readonly GenerationStatus[]
+  readonly kvRows: number
+  readonly peers: number
+}
+
+export type PeerSummary = {
+  readonly peer: string
+  readonly agent: string
+  readonly addresses: readonly string[]
+  readonly direction: 'inbound' | 'outbound'
+  readonly connectedMs: number
+  readonly rttMs?: number
+  readonly stages: readonly StageStatus[]
+  readonly memoryBytes: number
+}
+
+/** Who would run what. */
+export type PlanReport = {
+  readonly model: string
+  readonly name: string
+  readonly layerCount: number
+  readonly weightBytes: number
+  readonly edgeBytes: number
+  readonly kvBytesPerGeneration: number
+  readonly fits: boolean
+  /** A sentence: why it fits or what is missing. */
+  readonly summary: string
+  readonly stages: readonly {
+    readonly peer: string
+    readonly isSelf: boolean
+    readonly layers: LayerRange
+    readonly weightBytes: number
+    readonly kvBytes: number
+    readonly memoryBytes: number
+    readonly stepMs: number
+  }[]
+  readonly tokensPerSecond: number
+  /** One line for each term of the estimate. */
+  readonly why: readonly string[]
+  /** What serves the model now, if anything does. */
+  readonly current?: { readonly route: readonly RouteHop[]; readonly tokensPerSecond: number }
+}
