@@ -1,4 +1,5 @@
 /** Messages, codecs, protocol ids and size limits of everything that crosses a process or a network. Runs in a browser. */
+export { encodeFrame, FRAME_HEADER_BYTES, type FrameFault, FrameReader } from './framing.ts'
 export * from './limits.ts'
 export * from './node-contract.ts'
 export { type NodeOffer, nodeOfferSchema, type StageOffer, stageOfferSchema } from './offer.ts'
