@@ -1,0 +1,37 @@
+/**
+ * The one table that says who may import whom.
+ *
+ * A module may import a module of a LOWER rank, never of the same rank or a higher one. Equal ranks are kept apart on
+ * purpose: siblings meet through values and functions that `node` hands to them.
+ */
+export const LAYERS: Readonly<Record<string, number>> = {
+  base: 0,
+  crypto: 1,
+  wire: 2,
+  identity: 2,
+  formats: 2,
+  planner: 2,
+  storage: 3,
+  net: 3,
+  engine: 3,
+  pipeline: 4,
+  node: 5,
+  api: 6,
+  cli: 6,
+}
+
+/** Modules that must run in a browser too: no `node:` imports. */
+export const PORTABLE: ReadonlySet<string> = new Set(['base', 'wire', 'planner'])
+
+/** Packages that only one module may import, so that each has one place where it is used and can be replaced. */
+export const OWNED_PACKAGES: ReadonlyArray<readonly [RegExp, string]> = [
+  [/^(?:node:crypto|@libp2p\/crypto|@noble\/)/, 'crypto'],
+  [/^koffi$/, 'engine'],
+  [/^(?:libp2p$|@libp2p\/(?:tcp|tls|noise|yamux|mdns|identify|peer-id|interface)|@multiformats\/)/, 'net'],
+  [/^node:sqlite$/, 'storage'],
+  [/^fastify/, 'api'],
+  [/^commander$/, 'cli'],
+]
+
+/** Files that are started as a process or a worker of their own, so nothing imports them. */
+export const ENTRY_POINTS: ReadonlySet<string> = new Set(['src/main.ts'])
