@@ -1,0 +1,16 @@
+/** Random access to bytes that are somewhere: a file, memory, later a swarm. */
+
+export interface ByteSource {
+  /** Size in bytes. */
+  readonly size: number
+  /** Reads exactly `length` bytes from `offset`; fewer only where the source ends (a file that shrank meanwhile). */
+  read(offset: number, length: number): Promise<Uint8Array>
+}
+
+/** A source over bytes in memory. */
+export function memorySource(bytes: Uint8Array): ByteSource {
+  return {
+    size: bytes.byteLength,
+    read: (offset, length) => Promise.resolve(bytes.subarray(offset, offset + length)),
+  }
+}

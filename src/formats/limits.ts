@@ -1,0 +1,29 @@
+/** Sizes and counts that bound what a model file or a chat template may cost. Listed in `docs/reference/limits.md`. */
+
+/** Metadata entries of one GGUF file; real ones have 20 to 60. */
+export const GGUF_METADATA_MAX = 65_536
+
+/** Tensors of one GGUF file; the largest known models have a few thousand. */
+export const GGUF_TENSORS_MAX = 65_536
+
+/** Bytes of one metadata string: chat templates and embedded tokenizers reach some megabytes. */
+export const GGUF_STRING_BYTES_MAX = 32 * 1024 * 1024
+
+/** Bytes of a metadata key or tensor name. ggml itself holds 64 bytes of a tensor's name. */
+export const GGUF_NAME_BYTES_MAX = 1024
+
+/** Items of all metadata arrays together: four arrays over a vocabulary of 262 144 tokens need 1.3 million. */
+export const GGUF_ARRAY_ITEMS_MAX = 8 * 1024 * 1024
+
+/** Bytes of everything before the tensor data. */
+export const GGUF_HEADER_BYTES_MAX = 128 * 1024 * 1024
+
+/** Bytes fetched at a time while the header is read. */
+export const GGUF_BLOCK_BYTES = 256 * 1024
+
+/** Layers of one model. */
+export const MODEL_LAYERS_MAX = 1_000
+
+/** Width of a hidden row, of the feed-forward layer, and the number of heads and positions: beyond these a file lies. */
+export const MODEL_WIDTH_MAX = 1_000_000
+export const MODEL_CONTEXT_MAX = 100_000_000
