@@ -1,6 +1,6 @@
 /** What `node` sees of the pipeline: stages that it serves, and generations that it enters. */
-import type { ByteStream, LayerRange } from '#base'
-import type { NextToken } from '#engine'
+import type { ByteStream, Clock, LayerRange, Logger, Random } from '#base'
+import type { EdgeEngine, NextToken, StageEngine } from '#engine'
 import type { GenerationStatus, ProtocolId, SamplingOptions } from '#wire'
 
 /** How the pipeline reaches a peer. Given by `node`, so a simulation can replace the network. */
@@ -48,4 +48,57 @@ export interface Entry {
 export interface StageServer {
   generations(): readonly GenerationStatus[]
   slotsFree(): number
+}
+
+/** The stage that this node serves now, as its engine has it loaded. */
+export type ServedStage = {
+  /** Model id, 64 hexadecimal digits. */
+  readonly model: string
+  readonly layers: LayerRange
+  readonly profile: string
+  readonly width: number
+  /** Layers of the whole model: a hop that ends here is the last one and answers the entry. */
+  readonly layerCount: number
+  readonly contextMax: number
+  readonly slots: number
+}
+
+export type PipelineDeps = {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+  /** Our own peer id. A hop to it stays in memory. */
+  readonly self: string
+  /** Where stages can dial us for results. */
+  readonly selfAddresses: () => readonly string[]
+  readonly openStream: OpenStream
+  /** Loaded by its owner. Undefined: generations cannot enter here. */
+  readonly edge?: EdgeEngine | undefined
+  /** Loaded by its owner; `served` says what is loaded now. Undefined: every OPEN is refused. */
+  readonly stage?: { readonly engine: StageEngine; readonly served: () => ServedStage | undefined } | undefined
+}
+
+export type PipelineOptions = {
+  /** Longest wait for one decoding step along the whole route. @default 60_000 */
+  readonly decodeTimeoutMs?: number
+  /** Longest wait for the next sign of a prefill (an answered chunk or a credit). @default 300_000 */
+  readonly prefillTimeoutMs?: number
+  /** Longest life of a generation that enters here. @default 1_800_000 */
+  readonly deadlineMs?: number
+  /** How long `generate` tries to find a slot on every stage before it gives up. @default 30_000 */
+  readonly openTimeoutMs?: number
+  /** Generations that one entry may hold on this node's stage. @default 32 */
+  readonly generationsPerEntryMax?: number
+}
+
+/** Both roles of one node: entry of its own generations, stage of others'. Made by `createPipeline(deps, options?)`. */
+export interface Pipeline {
+  readonly entry: Entry
+  readonly stages: StageServer
+  /** The handler of `PROTOCOLS.stage`. Resolves when the stream has ended; never rejects. */
+  accept(stream: ByteStream): Promise<void>
+  /** Tell it when a peer is gone: its generations are freed, those that need it fail with `STAGE_LOST`. */
+  peerLeft(peer: string): void
+  /** Ends every generation and stream of both roles. The engines stay, they are their owner's. Idempotent. */
+  stop(): Promise<void>
 }
