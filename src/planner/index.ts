@@ -1,0 +1,23 @@
+/**
+ * Layer 2, pure: which layers go where, which chain of stages a generation takes, and how fast that should be. The same
+ * facts give the same answer on every node. Runs in a browser.
+ */
+export { describePlanFault, isPlanFault, type PlanFault } from './errors.ts'
+export { type Estimate, type EstimateStage, estimateTokensPerSecond } from './estimate.ts'
+export { findRoute } from './find-route.ts'
+export * from './limits.ts'
+export { placeLayers, placeRange } from './place-layers.ts'
+export { placeMissing, uncoveredLayers } from './place-missing.ts'
+export type {
+  PlacedStage,
+  Placement,
+  PlanLayer,
+  PlanModel,
+  PlanNode,
+  Route,
+  RouteOffer,
+  RouteQuery,
+  RouteStage,
+  RouteStep,
+  ServedRange,
+} from './types.ts'
