@@ -16,7 +16,7 @@ class LayerCosts {
   constructor(model: PlanModel) {
     for (const [i, layer] of model.layers.entries()) {
       this.#weights.push((this.#weights[i] ?? 0) + layer.weightBytes)
-      this.#kv.push((this.#kv[i] ?? 0) + layer.kvBytes)
+      this.#kv.push((this.#kv[i] ?? 0) + layer.kvBytesPerPosition)
     }
   }
 
@@ -24,12 +24,13 @@ class LayerCosts {
     return (this.#weights[range.last] ?? 0) - (this.#weights[range.first] ?? 0)
   }
 
-  kvBytes(range: LayerRange): number {
-    return (this.#kv[range.last] ?? 0) - (this.#kv[range.first] ?? 0)
+  kvBytes(range: LayerRange, node: PlanNode): number {
+    return ((this.#kv[range.last] ?? 0) - (this.#kv[range.first] ?? 0)) * node.kvPositions
   }
 
-  bytes(range: LayerRange): number {
-    return this.weightBytes(range) + this.kvBytes(range)
+  /** Bytes that the node must have for this range. */
+  bytes(range: LayerRange, node: PlanNode): number {
+    return this.weightBytes(range) + this.kvBytes(range, node)
   }
 
   stepMs(range: LayerRange, node: PlanNode): number {
@@ -42,7 +43,7 @@ class LayerCosts {
       id: node.id,
       layers: range,
       weightBytes: this.weightBytes(range),
-      kvBytes: this.kvBytes(range),
+      kvBytes: this.kvBytes(range, node),
       stepMs: this.stepMs(range, node),
     }
   }
@@ -81,7 +82,7 @@ function search({ costs, nodes, layerCount }: Search, join: Join, stageMsMax: nu
       for (let last = from + 1; last <= layerCount; last++) {
         const range = { first: from, last }
         const stageMs = costs.stepMs(range, node)
-        if (costs.bytes(range) > node.memoryBytes || stageMs > stageMsMax) break
+        if (costs.bytes(range, node) > node.memoryBytes || stageMs > stageMsMax) break
         const taken = { unused: cell.unused, cost: join(cell.cost, stageMs), from }
         if (isBetter(taken, next[last])) next[last] = taken
       }
@@ -108,15 +109,17 @@ function trace({ costs, nodes, layerCount }: Search, table: readonly (readonly C
   return { stages, unused }
 }
 
-/** Fills the nodes one by one; what is left over then has no place. */
+/** Fills the nodes one by one; what is left over then has no place. Its KV is counted as the last node would need it. */
 function missing({ costs, nodes, layerCount }: Search): PlanFault {
   let placed = 0
   for (const node of nodes) {
     const first = placed
-    while (placed < layerCount && costs.bytes({ first, last: placed + 1 }) <= node.memoryBytes) placed++
+    while (placed < layerCount && costs.bytes({ first, last: placed + 1 }, node) <= node.memoryBytes) placed++
   }
   const layers = { first: Math.min(placed, layerCount - 1), last: layerCount }
-  return { code: 'PLAN_DOES_NOT_FIT', missingBytes: costs.bytes(layers), layers }
+  const node = nodes.at(-1)
+  const missingBytes = node === undefined ? costs.weightBytes(layers) : costs.bytes(layers, node)
+  return { code: 'PLAN_DOES_NOT_FIT', missingBytes, layers }
 }
 
 const byId = (a: PlanNode, b: PlanNode): number => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
@@ -140,7 +143,7 @@ export function placeLayers(model: PlanModel, nodes: readonly PlanNode[]): Place
 /** One node with exactly these layers: what a fixed range costs and how fast it should be. */
 export function placeRange(model: PlanModel, layers: LayerRange, node: PlanNode): PlacedStage | PlanFault {
   const costs = new LayerCosts(model)
-  const missingBytes = costs.bytes(layers) - node.memoryBytes
+  const missingBytes = costs.bytes(layers, node) - node.memoryBytes
   if (missingBytes > 0) return { code: 'PLAN_DOES_NOT_FIT', missingBytes, layers }
   return costs.stage(layers, node)
 }
@@ -149,6 +152,6 @@ export function placeRange(model: PlanModel, layers: LayerRange, node: PlanNode)
 export function longestFit(model: PlanModel, layers: LayerRange, node: PlanNode): PlacedStage | PlanFault {
   const costs = new LayerCosts(model)
   let last = layers.first + 1
-  while (last < layers.last && costs.bytes({ first: layers.first, last: last + 1 }) <= node.memoryBytes) last++
+  while (last < layers.last && costs.bytes({ first: layers.first, last: last + 1 }, node) <= node.memoryBytes) last++
   return placeRange(model, { first: layers.first, last }, node)
 }

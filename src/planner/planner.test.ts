@@ -21,11 +21,12 @@ import {
 } from './index.ts'
 
 const model = (...weights: number[]): PlanModel => ({
-  layers: weights.map(weightBytes => ({ weightBytes, kvBytes: 1 })),
+  layers: weights.map(weightBytes => ({ weightBytes, kvBytesPerPosition: 1 })),
 })
 const node = (id: string, memoryBytes: number, weightBytesPerSecond = 1000): PlanNode => ({
   id,
   memoryBytes,
+  kvPositions: 1,
   weightBytesPerSecond,
 })
 
@@ -34,12 +35,19 @@ function must<T extends object>(result: T | PlanFault): T {
   return result
 }
 
-const models = array(record({ weightBytes: integer({ min: 1, max: 9 }), kvBytes: integer({ min: 0, max: 3 }) }), {
-  minLength: 1,
-  maxLength: 7,
-}).map(layers => ({ layers }))
+const models = array(
+  record({ weightBytes: integer({ min: 1, max: 9 }), kvBytesPerPosition: integer({ min: 0, max: 3 }) }),
+  {
+    minLength: 1,
+    maxLength: 7,
+  },
+).map(layers => ({ layers }))
 const machines = array(
-  record({ memoryBytes: integer({ min: 0, max: 40 }), weightBytesPerSecond: integer({ min: 0, max: 9 }) }),
+  record({
+    memoryBytes: integer({ min: 0, max: 40 }),
+    kvPositions: integer({ min: 0, max: 2 }),
+    weightBytesPerSecond: integer({ min: 0, max: 9 }),
+  }),
   {
     minLength: 1,
     maxLength: 4,
@@ -64,7 +72,10 @@ function everyPlan(plan: PlanModel, nodes: readonly PlanNode[]): { unused: numbe
     }
     for (let last = first; last <= plan.layers.length; last++) {
       const part = plan.layers.slice(first, last)
-      const bytes = part.reduce((sum, layer) => sum + layer.weightBytes + layer.kvBytes, 0)
+      const bytes = part.reduce(
+        (sum, layer) => sum + layer.weightBytes + layer.kvBytesPerPosition * machine.kvPositions,
+        0,
+      )
       const weight = part.reduce((sum, layer) => sum + layer.weightBytes, 0)
       if (bytes <= machine.memoryBytes || part.length === 0) {
         visit(n + 1, last, [...times, (weight / Math.max(1, machine.weightBytesPerSecond)) * 1000])

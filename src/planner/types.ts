@@ -7,8 +7,8 @@ import type { LayerRange } from '#base'
 /** What one layer costs the node that serves it. */
 export type PlanLayer = {
   readonly weightBytes: number
-  /** KV cache of this layer for every slot at the whole context. */
-  readonly kvBytes: number
+  /** KV cache of one position. */
+  readonly kvBytesPerPosition: number
 }
 
 export type PlanModel = { readonly layers: readonly PlanLayer[] }
@@ -17,6 +17,8 @@ export type PlanNode = {
   readonly id: string
   /** Bytes that the node gives to weights and KV of its layers. */
   readonly memoryBytes: number
+  /** Positions that it keeps room for: slots times context. Nodes may differ in both. */
+  readonly kvPositions: number
   /** Measured: bytes of weights that a one-row step reads in a second. */
   readonly weightBytesPerSecond: number
 }

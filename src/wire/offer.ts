@@ -45,6 +45,12 @@ export const nodeOfferSchema = z.object({
     .int()
     .min(0)
     .max(2 ** 50),
+  /** Positions of KV that the node keeps room for on each of its layers: slots times context. */
+  kvPositions: z
+    .int()
+    .min(0)
+    .max(2 ** 40)
+    .optional(),
   threads: z.int().min(1).max(4_096),
   /** Measured: bytes of weights that a one-row step reads in a second. */
   weightBytesPerSecond: z.number().min(0).max(1e15),
