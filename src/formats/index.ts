@@ -13,3 +13,4 @@ export {
   type SlidingWindow,
 } from './model-config.ts'
 export { edgeWeightBytes, kvBytesPerPosition, layerOf, layerWeightBytes } from './footprint.ts'
+export { checkTensors, type ModelShape, type TensorShape, tensorShapes } from './tensor-shapes.ts'

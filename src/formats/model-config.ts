@@ -7,6 +7,7 @@ import { FormatError } from './errors.ts'
 import type { GgufFile } from './gguf.ts'
 import { MODEL_CONTEXT_MAX, MODEL_LAYERS_MAX, MODEL_WIDTH_MAX } from './limits.ts'
 import { MetadataReader } from './metadata-reader.ts'
+import { checkTensors } from './tensor-shapes.ts'
 
 /** Architectures that the engine computes. Mistral's files say "llama". */
 export const ARCHITECTURES = ['llama', 'qwen2', 'qwen3', 'gemma3'] as const
@@ -81,7 +82,7 @@ export function isSlidingLayer(config: ModelConfig, layer: number): boolean {
 }
 
 /**
- * Reads a model's hyper-parameters.
+ * Reads a model's hyper-parameters and checks its tensors against them.
  * @throws FormatError FORMAT_ARCHITECTURE_UNKNOWN, FORMAT_MODEL_UNSUPPORTED, FORMAT_MODEL_INVALID
  */
 export function describeModel(gguf: GgufFile): ModelConfig {
@@ -96,7 +97,7 @@ export function describeModel(gguf: GgufFile): ModelConfig {
   const softcap = architecture === 'gemma3' ? meta.numberOr('final_logit_softcapping', 0, { min: 0, max: 1e6 }) : 0
   const chatTemplate = meta.global.textOrUndefined('tokenizer.chat_template')
   const fileType = meta.global.integerOrUndefined('general.file_type', { min: 0, max: 0xffff_ffff })
-  return {
+  const config: ModelConfig = {
     architecture,
     name: (meta.global.textOrUndefined('general.name') ?? 'unnamed').slice(0, 200),
     layerCount,
@@ -115,6 +116,8 @@ export function describeModel(gguf: GgufFile): ModelConfig {
     tokenizerModel: meta.global.text('tokenizer.ggml.model'),
     ...(fileType === undefined ? {} : { fileType }),
   }
+  checkTensors(gguf, config)
+  return config
 }
 
 function readArchitecture(gguf: GgufFile): Architecture {
