@@ -1,0 +1,45 @@
+/** Hashes and message authentication. */
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
+
+/** Bytes of a SHA-256 digest. */
+export const SHA256_BYTES = 32
+
+export function sha256(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return copy(createHash('sha256').update(bytes).digest())
+}
+
+/** A SHA-256 over bytes that come piece by piece. */
+export interface Sha256 {
+  update(bytes: Uint8Array): Sha256
+  /** The digest of all bytes so far; the hash cannot be used again. */
+  digest(): Uint8Array<ArrayBuffer>
+}
+
+export function createSha256(): Sha256 {
+  const hash = createHash('sha256')
+  const self: Sha256 = {
+    update: bytes => {
+      hash.update(bytes)
+      return self
+    },
+    digest: () => copy(hash.digest()),
+  }
+  return self
+}
+
+/** HMAC-SHA-256 over the parts, one after the other. The caller must make their borders unambiguous. */
+export function hmacSha256(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const hmac = createHmac('sha256', key)
+  for (const part of parts) hmac.update(part)
+  return copy(hmac.digest())
+}
+
+/** Compares in a time that depends on the lengths only. For digests and secrets. */
+export function equalInConstantTime(a: Uint8Array, b: Uint8Array): boolean {
+  return a.byteLength === b.byteLength && timingSafeEqual(a, b)
+}
+
+/** Node's digests are views on a shared pool; what leaves this module owns its bytes. */
+function copy(digest: Buffer): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(digest)
+}
