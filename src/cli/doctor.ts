@@ -1,0 +1,89 @@
+/** `koinon doctor`: looks at the machine and says what would keep a node from working well. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import { silentLogger } from '#base'
+import { GREEDY } from '#wire'
+import { chatRequest, interruptible, streamAnswer } from './answer.ts'
+import { addDataDirOption, type DataDirFlags, dataDirOf } from './data-dir.ts'
+import { type DoctorCheck, doctorChecks, doctorVerdict } from './doctor-checks.ts'
+import { EXIT } from './exit-codes.ts'
+import { createPaint, type Paint, printable, wantsColour } from './terminal.ts'
+import type { CliDeps, SetExitCode } from './types.ts'
+import { formatDuration } from './units.ts'
+
+export function addDoctor(program: Command, deps: CliDeps, setExitCode: SetExitCode): void {
+  const command = program
+    .command('doctor')
+    .description('check this machine: versions, engine, devices, memory, the built-in model')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExits with 1 where something is broken.\n\nExamples:\n  $ koinon doctor\n  $ koinon doctor --json',
+    )
+  addDataDirOption(command).action(async (flags: DataDirFlags & { readonly json?: boolean }) => {
+    const paint = createPaint(wantsColour(deps.stdout, deps.env))
+    const { signal, done } = interruptible(deps)
+    const checks: DoctorCheck[] = []
+    try {
+      const dataDir = dataDirOf(deps, flags)
+      const tryModel = (): Promise<string> => tryBuiltInModel(deps, signal)
+      for await (const check of doctorChecks({ dataDir, describeEngine: deps.describeEngine, tryModel })) {
+        signal.throwIfAborted()
+        checks.push(check)
+        if (flags.json !== true) deps.stdout.write(renderCheck(check, paint))
+      }
+    } finally {
+      done()
+    }
+    const isBroken = checks.some(check => check.state === 'fail')
+    if (flags.json === true) deps.stdout.write(`${JSON.stringify({ ok: !isBroken, checks }, undefined, 2)}\n`)
+    else deps.stdout.write(`\n${doctorVerdict(checks)}\n`)
+    if (isBroken) setExitCode(EXIT.failed)
+  })
+}
+
+const NAME_WIDTH = 'Built-in model'.length
+
+export function renderCheck(check: DoctorCheck, paint: Paint): string {
+  const marks = { ok: paint.green('✓'), warn: paint.yellow('!'), fail: paint.red('✗') }
+  const advice = check.advice === undefined ? '' : `\n${' '.repeat(NAME_WIDTH + 4)}${paint.dim('→')} ${check.advice}`
+  return `${marks[check.state]} ${check.name.padEnd(NAME_WIDTH)}  ${printable(check.text)}${advice}\n`
+}
+
+/** Starts a private node with the built-in model, makes a few tokens, and stops it: the whole path once. */
+async function tryBuiltInModel(deps: CliDeps, signal: AbortSignal): Promise<string> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'koinon-doctor-'))
+  try {
+    const startedAt = deps.clock.monotonic()
+    const served = await deps.serve(
+      {
+        dataDir,
+        model: deps.builtInModel,
+        layers: { kind: 'auto', nodes: 1 },
+        peers: [],
+        listen: [],
+        mdns: false,
+        slots: 1,
+        engine: { threads: 1, device: 'auto' },
+      },
+      { hasLocalSocket: false, onProgress: () => undefined, log: silentLogger, signal },
+    )
+    try {
+      const model = served.node.models()[0]
+      const request = chatRequest(model?.id ?? '', [{ role: 'user', content: 'Hello!' }], {
+        sampling: GREEDY,
+        tokensMax: 4,
+      })
+      const complete = served.node.complete.bind(served.node)
+      await streamAnswer({ complete, clock: deps.clock }, request, { signal, write: () => undefined })
+      const device = served.node.status().engines.find(engine => engine.role === 'stage')?.device ?? 'an unknown device'
+      return `answers on ${device} after ${formatDuration(deps.clock.monotonic() - startedAt)}`
+    } finally {
+      await served.stop()
+    }
+  } finally {
+    await rm(dataDir, { recursive: true, force: true })
+  }
+}

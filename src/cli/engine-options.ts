@@ -1,0 +1,46 @@
+/** The options of `up`, `run` and `chat` that say how this machine computes. */
+import { availableParallelism } from 'node:os'
+import { type Command, Option } from 'commander'
+import type { EngineOptions } from '#engine'
+import { integerIn, parseSize } from './parse.ts'
+
+/** As commander hands them over. */
+export type EngineFlags = {
+  readonly threads?: number
+  readonly device: EngineOptions['device']
+  readonly ctx?: number
+  readonly memory?: number
+}
+
+export function addEngineOptions(command: Command): Command {
+  return command
+    .option('--threads <count>', 'threads of one computation (default: the cores allowed)', integerIn(1, 512))
+    .addOption(
+      new Option('--device <kind>', 'compute on a GPU where there is one, or not')
+        .choices(['auto', 'cpu', 'gpu'])
+        .default('auto'),
+    )
+    .option(
+      '--ctx <tokens>',
+      'most tokens of one generation (default: what the model was trained for, at most 4096)',
+      integerIn(16, 1_048_576),
+    )
+    .option(
+      '--memory <size>',
+      'most memory for weights and KV cache, such as 6GB (default: 80 % of what is free)',
+      parseSize,
+    )
+}
+
+/** The parts of a node's configuration that these options decide. */
+export function engineConfig(flags: EngineFlags): {
+  readonly engine: EngineOptions
+  readonly contextMax?: number
+  readonly memoryMax?: number
+} {
+  return {
+    engine: { threads: flags.threads ?? availableParallelism(), device: flags.device },
+    ...(flags.ctx === undefined ? {} : { contextMax: flags.ctx }),
+    ...(flags.memory === undefined ? {} : { memoryMax: flags.memory }),
+  }
+}

@@ -1,0 +1,25 @@
+/** What the command line allows itself to wait for, read and keep. Each is listed in `docs/reference/limits.md`. */
+
+/** Waiting for the node's socket to accept. A running node accepts within a millisecond. */
+export const LOCAL_CONNECT_MS_MAX = 3_000
+
+/** Waiting for one of the node's short answers (status, peers, models, plan, stop). */
+export const LOCAL_ANSWER_MS_MAX = 30_000
+
+/** Bytes of one short answer: 64 models or 1000 generations fit many times over. */
+export const LOCAL_ANSWER_BYTES_MAX = 16 * 1024 * 1024
+
+/** Bytes of one event of a streamed answer: logits of 260 000 tokens in base64 fit. */
+export const LOCAL_EVENT_BYTES_MAX = 2 * 1024 * 1024
+
+/** Waiting for a node in this process to stop before the process ends regardless. */
+export const STOP_MS_MAX = 10_000
+
+/** Bytes of a prompt that is read from standard input, and of a line typed or piped into a chat. */
+export const PROMPT_BYTES_MAX = 1024 * 1024
+
+/** Shortest swarm secret that is accepted, in bytes: shorter ones can be guessed. */
+export const SECRET_BYTES_MIN = 16
+
+/** Longest swarm secret that is read, in bytes. */
+export const SECRET_BYTES_MAX = 1_024

@@ -1,0 +1,88 @@
+/** Values of options as people type them. Each parser throws commander's error, which names the option in its sentence. */
+import { InvalidArgumentError } from 'commander'
+import { decodeLayers, type LogLevel } from '#base'
+import type { LayerChoice } from '#node'
+
+/** "127.0.0.1:11435", "[::1]:11435", "11435" (on 127.0.0.1), or "none" for undefined. Port 0 takes a free one. */
+export function parseApiAddress(text: string): { readonly host: string; readonly port: number } | 'none' {
+  if (text === 'none') return 'none'
+  const match = /^(?:(?:\[([0-9a-fA-F:.]+)\]|([^\s:/[\]]+)):)?(\d{1,5})$/.exec(text)
+  const port = Number(match?.[3])
+  if (match === null || port > 65_535) {
+    throw new InvalidArgumentError('Expected HOST:PORT, such as 127.0.0.1:11435, or "none".')
+  }
+  return { host: match[1] ?? match[2] ?? '127.0.0.1', port }
+}
+
+/** "A-B" meaning [A, B), "none", or "auto". */
+export function parseLayers(text: string): LayerChoice {
+  if (text === 'none') return { kind: 'none' }
+  if (text === 'auto') return { kind: 'auto', nodes: 1 }
+  const layers = decodeLayers(text)
+  if (layers === undefined) {
+    throw new InvalidArgumentError('Expected A-B with A < B (layers A up to, not including, B), "auto" or "none".')
+  }
+  return { kind: 'range', layers }
+}
+
+const SIZE_UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  k: 1e3,
+  m: 1e6,
+  g: 1e9,
+  t: 1e12,
+  ki: 2 ** 10,
+  mi: 2 ** 20,
+  gi: 2 ** 30,
+  ti: 2 ** 40,
+}
+
+/** "500M", "1.5GB", "2GiB", "1048576": bytes, decimal units unless an i says otherwise. */
+export function parseSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?$/i.exec(text)
+  const unit = SIZE_UNITS[(match?.[2] ?? '').toLowerCase()]
+  const bytes = Math.round(Number(match?.[1]) * (unit ?? Number.NaN))
+  if (!Number.isSafeInteger(bytes) || bytes <= 0) {
+    throw new InvalidArgumentError('Expected a size, such as 500MB, 1.5GB or 2GiB.')
+  }
+  return bytes
+}
+
+/** Makes a parser of whole numbers in [min, max]. */
+export function integerIn(min: number, max: number): (text: string) => number {
+  return text => {
+    const value = Number(text)
+    if (!/^\d+$/.test(text) || value < min || value > max) {
+      throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`)
+    }
+    return value
+  }
+}
+
+/** Makes a parser of numbers in [min, max]. */
+export function numberIn(min: number, max: number): (text: string) => number {
+  return text => {
+    const value = Number(text)
+    if (text.trim() === '' || !(value >= min && value <= max)) {
+      throw new InvalidArgumentError(`Expected a number from ${min} to ${max}.`)
+    }
+    return value
+  }
+}
+
+/** A multiaddr is checked by the network module; here only that it looks like one, so that a typo fails at once. */
+export function parseMultiaddr(text: string): string {
+  if (!/^\/[a-z0-9]+\/\S+$/.test(text)) {
+    throw new InvalidArgumentError('Expected a multiaddr, such as /ip4/192.168.1.7/tcp/4001.')
+  }
+  return text
+}
+
+/** For options that may be given several times. */
+export function collect(
+  parse: (text: string) => string,
+): (text: string, before: readonly string[] | undefined) => readonly string[] {
+  return (text, before) => [...(before ?? []), parse(text)]
+}
+
+export const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error']

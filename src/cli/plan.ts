@@ -1,0 +1,93 @@
+/** `koinon plan`: who would run what of a model, whether it fits, and how fast it should be, with the reasons. */
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import type { Command } from 'commander'
+import { formatBytes, formatLayers } from '#base'
+import type { PlanReport } from '#wire'
+import { addDataDirOption, clientOf, type DataDirFlags } from './data-dir.ts'
+import { CliError } from './errors.ts'
+import { modelFile } from './model-file.ts'
+import { renderTable, wrap } from './table.ts'
+import { createPaint, type Paint, printable, wantsColour } from './terminal.ts'
+import type { CliDeps } from './types.ts'
+import { formatLatency, formatRate, shortPeer } from './units.ts'
+
+export function addPlan(program: Command, deps: CliDeps): void {
+  const command = program
+    .command('plan')
+    .description('show who would run what of a model, whether it fits, and the expected speed')
+    .argument('<model>', 'a model of the running node (name, id or file name), or a GGUF file')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+With a running node, the plan is for the machines that it sees now. A GGUF file that
+the node does not serve, or no running node, gives a plan for this machine alone.
+
+Examples:
+  $ koinon plan storyteller
+  $ koinon plan ~/models/qwen3-8b-q4_k_m.gguf --json`,
+    )
+  addDataDirOption(command).action(async (model: string, flags: DataDirFlags & { readonly json?: boolean }) => {
+    const report = await planOf(deps, model, flags)
+    if (flags.json === true) {
+      deps.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`)
+      return
+    }
+    const paint = createPaint(wantsColour(deps.stdout, deps.env))
+    deps.stdout.write(renderPlan(report, deps.stdout.columns, paint))
+  })
+}
+
+async function planOf(deps: CliDeps, model: string, flags: DataDirFlags): Promise<PlanReport> {
+  const client = clientOf(deps, flags)
+  const file = modelFile(deps, model)
+  try {
+    const models = await client.models()
+    const served = file === undefined ? undefined : models.find(candidate => isSameFile(candidate.file, file))
+    if (file === undefined || served !== undefined) return await client.plan(served?.id ?? model)
+  } catch (error) {
+    const isNodeAbsent = error instanceof CliError && error.code === 'CLI_NO_NODE'
+    if (!isNodeAbsent || file === undefined) throw error
+  }
+  return deps.planFile(file)
+}
+
+function isSameFile(a: string, b: string): boolean {
+  return existsSync(a) && resolve(a) === resolve(b)
+}
+
+export function renderPlan(report: PlanReport, width: number, paint: Paint): string {
+  const verdict = report.fits ? paint.green('fits') : paint.red('does not fit')
+  const title = `${paint.bold(printable(report.name))}: ${report.layerCount} layers, ${formatBytes(report.weightBytes)}, ${verdict}\n`
+  const summary = `${wrap(printable(report.summary), width)}\n`
+  const parts = [title + summary]
+  if (report.stages.length > 0) parts.push(renderStages(report, width, paint))
+  if (report.fits) {
+    const why = report.why
+      .map(reason => `  ${wrap(printable(reason), width - 4).replaceAll('\n', '\n    ')}\n`)
+      .join('')
+    parts.push(`Expected ${paint.bold(`${formatRate(report.tokensPerSecond)} tokens/s`)}, because\n${why}`)
+  }
+  if (report.current !== undefined) {
+    const route = report.current.route.map(hop => `${shortPeer(printable(hop.peer))} ${formatLayers(hop.layers)}`)
+    const rate = formatRate(report.current.tokensPerSecond)
+    parts.push(`${wrap(`Served now by ${route.join(', ')}: ${rate} tokens/s expected`, width)}\n`)
+  }
+  return parts.join('\n')
+}
+
+function renderStages(report: PlanReport, width: number, paint: Paint): string {
+  return renderTable(
+    report.stages,
+    [
+      { title: 'NODE', cell: stage => (stage.isSelf ? paint.bold('this node') : shortPeer(printable(stage.peer))) },
+      { title: 'LAYERS', cell: stage => formatLayers(stage.layers) },
+      { title: 'WEIGHTS', cell: stage => formatBytes(stage.weightBytes), align: 'right' },
+      { title: 'KV CACHE', cell: stage => formatBytes(stage.kvBytes), align: 'right' },
+      { title: 'MEMORY', cell: stage => formatBytes(stage.memoryBytes), align: 'right' },
+      { title: 'STEP', cell: stage => formatLatency(stage.stepMs), align: 'right' },
+    ],
+    { width, paint },
+  )
+}

@@ -1,0 +1,92 @@
+/** The command line as a whole: its commands, its help, its errors and its exit codes. */
+import { Command, CommanderError } from 'commander'
+import { codeOf, messageOf } from '#base'
+import { addChat } from './chat.ts'
+import { addDoctor } from './doctor.ts'
+import { CliError } from './errors.ts'
+import { EXIT, type ExitCode, exitCodeOf } from './exit-codes.ts'
+import { addModels } from './models.ts'
+import { addPeers } from './peers.ts'
+import { addPlan } from './plan.ts'
+import { addRun } from './run.ts'
+import { addStatus } from './status.ts'
+import { addStop } from './stop.ts'
+import { createPaint, printable, wantsColour } from './terminal.ts'
+import type { CliDeps } from './types.ts'
+import { addUp } from './up.ts'
+
+const HELP_AFTER = `
+Examples:
+  $ koinon up                                 run a node with the built-in model
+  $ koinon chat                               talk with it, from another terminal
+  $ koinon run model.gguf "Why is it blue?"   one answer, no node needed
+  $ koinon COMMAND --help                     options and examples of a command
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no node runs, 130 interrupted.
+`
+
+/** Runs one command to its end. Never throws: errors become one sentence on standard error and an exit code. */
+export async function runCli(deps: CliDeps, args: readonly string[]): Promise<ExitCode> {
+  let exitCode: ExitCode = EXIT.ok
+  const program = createProgram(deps, code => {
+    exitCode = code
+  })
+  try {
+    await program.parseAsync(args, { from: 'user' })
+    return exitCode
+  } catch (error) {
+    // Commander has printed help, the version or its complaint already.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
+    printError(deps, error)
+    return exitCodeOf(error)
+  }
+}
+
+function createProgram(deps: CliDeps, setExitCode: (code: ExitCode) => void): Command {
+  const paint = createPaint(wantsColour(deps.stderr, deps.env))
+  const program = new Command('koinon')
+    .description('Run large language models on machines that belong to different people.')
+    .version(deps.version)
+    .helpCommand(false)
+    .showSuggestionAfterError()
+    .showHelpAfterError('(--help shows the options)')
+    .configureHelp({ sortSubcommands: false, showGlobalOptions: false, commandUsage: usageOf })
+    .configureOutput({
+      writeOut: text => deps.stdout.write(text),
+      writeErr: text => deps.stderr.write(text),
+      getOutHelpWidth: () => Math.min(deps.stdout.columns, 100),
+      getErrHelpWidth: () => Math.min(deps.stderr.columns, 100),
+      outputError: (text, write) => write(paint.red(text.replace(/^error: /, 'koinon: '))),
+    })
+    .exitOverride()
+    .addHelpText('after', HELP_AFTER)
+  addUp(program, deps)
+  addRun(program, deps)
+  addChat(program, deps, setExitCode)
+  addModels(program, deps)
+  addPeers(program, deps)
+  addPlan(program, deps)
+  addStatus(program, deps)
+  addDoctor(program, deps, setExitCode)
+  addStop(program, deps)
+  return program
+}
+
+/** "koinon run [options] <model> [prompt]". */
+function usageOf(command: Command): string {
+  const parents: string[] = []
+  for (let parent = command.parent; parent !== null; parent = parent.parent) parents.unshift(parent.name())
+  return [...parents, command.name(), command.usage()].join(' ')
+}
+
+/** "koinon: what went wrong [CODE]". An interruption needs no sentence: the person knows. */
+function printError(deps: CliDeps, error: unknown): void {
+  if (error instanceof CliError && error.code === 'CLI_INTERRUPTED') return
+  const code = error instanceof CliError && error.fault.code === 'CLI_NODE_REFUSED' ? error.fault.remote : codeOf(error)
+  const paint = createPaint(wantsColour(deps.stderr, deps.env))
+  deps.stderr.write(`${paint.red(`koinon: ${printable(messageOf(error))} [${code}]`)}\n`)
+  // A bug of ours: whoever reports it needs the stack.
+  if (code === 'INTERNAL' && error instanceof Error && deps.env['KOINON_DEBUG'] !== undefined) {
+    deps.stderr.write(`${error.stack ?? ''}\n`)
+  }
+}

@@ -1,0 +1,39 @@
+/** `koinon stop`: asks the running node to stop and waits until it has. */
+import type { Command } from 'commander'
+import { sleep } from '#base'
+import { addDataDirOption, clientOf, type DataDirFlags } from './data-dir.ts'
+import { CliError } from './errors.ts'
+import { STOP_MS_MAX } from './limits.ts'
+import type { LocalClient } from './local-client.ts'
+import type { CliDeps } from './types.ts'
+
+const POLL_PERIOD_MS = 50
+
+export function addStop(program: Command, deps: CliDeps): void {
+  const command = program
+    .command('stop')
+    .description('stop the running node')
+    .addHelpText('after', '\nExamples:\n  $ koinon stop\n  $ koinon stop --data-dir ./node-b')
+  addDataDirOption(command).action(async (flags: DataDirFlags) => {
+    const client = clientOf(deps, flags)
+    const { pid } = await client.status()
+    await client.stop()
+    await waitUntilGone(deps, client)
+    deps.stderr.write(`The node (process ${pid}) has stopped.\n`)
+  })
+}
+
+async function waitUntilGone(deps: CliDeps, client: LocalClient): Promise<void> {
+  const deadline = deps.clock.monotonic() + STOP_MS_MAX
+  while (deps.clock.monotonic() < deadline) {
+    try {
+      await client.status()
+    } catch (error) {
+      // A connection that breaks off half-way is a node on its way out: the next turn finds no socket.
+      if (error instanceof CliError && error.code === 'CLI_NO_NODE') return
+    }
+    await sleep(deps.clock, POLL_PERIOD_MS)
+  }
+  const fault = { code: 'CLI_NODE_SILENT', timeoutMs: STOP_MS_MAX } as const
+  throw new CliError(fault, 'the node agreed to stop but is still there')
+}

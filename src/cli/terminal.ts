@@ -1,0 +1,66 @@
+/** The terminal as a collaborator: where text goes, how wide it is, and whether colour is wanted. */
+import { styleText } from 'node:util'
+
+/** Somewhere to print: a terminal, a file or a pipe; in tests a string. */
+export interface Output {
+  write(text: string): void
+  readonly isTty: boolean
+  /** Columns of the terminal; 80 where it is none. */
+  readonly columns: number
+}
+
+export type Paint = {
+  readonly bold: (text: string) => string
+  readonly dim: (text: string) => string
+  readonly red: (text: string) => string
+  readonly green: (text: string) => string
+  readonly yellow: (text: string) => string
+  readonly cyan: (text: string) => string
+}
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/** Colour where the output is a terminal, unless NO_COLOR is set (https://no-color.org) or the terminal is dumb. */
+export function wantsColour(output: Output, env: Environment): boolean {
+  const isRefused = (env['NO_COLOR'] ?? '') !== '' || env['TERM'] === 'dumb'
+  const isForced = (env['FORCE_COLOR'] ?? '0') !== '0'
+  return !isRefused && (output.isTty || isForced)
+}
+
+export function createPaint(isOn: boolean): Paint {
+  const make = (style: 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan') => (text: string) =>
+    isOn ? styleText(style, text, { validateStream: false }) : text
+  return {
+    bold: make('bold'),
+    dim: make('dim'),
+    red: make('red'),
+    green: make('green'),
+    yellow: make('yellow'),
+    cyan: make('cyan'),
+  }
+}
+
+/**
+ * Text that came from elsewhere (a peer's name, a model's words), made safe to print: without the control characters
+ * that could move the cursor, change colours or rename the window. Line ends and tabs stay.
+ */
+export function printable(text: string): string {
+  // oxlint-disable-next-line no-control-regex -- control characters are what this is about
+  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '')
+}
+
+/** An output that keeps what was written: for tests. */
+export class TextOutput implements Output {
+  text = ''
+  readonly isTty: boolean
+  readonly columns: number
+
+  constructor(options: { readonly isTty?: boolean; readonly columns?: number } = {}) {
+    this.isTty = options.isTty ?? false
+    this.columns = options.columns ?? 80
+  }
+
+  write(text: string): void {
+    this.text += text
+  }
+}

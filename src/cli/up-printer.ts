@@ -1,0 +1,112 @@
+/** What `koinon up` prints: text for people, or one JSON event a line for programs (`--json`). */
+import { formatLayers } from '#base'
+import type { KoinonNode, NodeProgress } from '#node'
+import { createProgress } from './progress.ts'
+import { renderFacts } from './table.ts'
+import { createPaint, printable, wantsColour } from './terminal.ts'
+import type { CliDeps, Served } from './types.ts'
+import { shortPeer } from './units.ts'
+
+/** The line that says that a node can be used; `npm start` and tests wait for it. */
+export type ReadyEvent = {
+  readonly event: 'ready'
+  readonly peer: string
+  readonly pid: number
+  readonly addresses: readonly string[]
+  /** Base address of the HTTP API. */
+  readonly api?: string
+  readonly socket: string
+  readonly dataDir: string
+  /** "0-3", or "none". */
+  readonly layers: string
+  /** Name and id of the model. */
+  readonly model?: string
+  readonly modelId?: string
+}
+
+export type UpEvent =
+  | ReadyEvent
+  | {
+      readonly event: 'progress'
+      readonly phase: string
+      readonly done?: number
+      readonly total?: number
+      readonly text?: string
+    }
+  | { readonly event: 'stopping'; readonly reason: string }
+  | { readonly event: 'failed'; readonly code: string; readonly message: string }
+
+export interface UpPrinter {
+  readonly progress: NodeProgress
+  ready(served: Served, dataDir: string): void
+  stopping(reason: string): void
+  failed(code: string, message: string): void
+}
+
+export function createUpPrinter(deps: CliDeps, options: { readonly isJson: boolean }): UpPrinter {
+  return options.isJson ? createJsonPrinter(deps) : createTextPrinter(deps)
+}
+
+function createJsonPrinter(deps: CliDeps): UpPrinter {
+  const emit = (event: UpEvent): void => deps.stdout.write(`${JSON.stringify(event)}\n`)
+  return {
+    progress: (phase, facts) => emit({ event: 'progress', phase, ...facts }),
+    ready: (served, dataDir) => emit(readyEvent(deps, served, dataDir)),
+    stopping: reason => emit({ event: 'stopping', reason }),
+    failed: (code, message) => emit({ event: 'failed', code, message }),
+  }
+}
+
+function readyEvent(deps: CliDeps, served: Served, dataDir: string): ReadyEvent {
+  const { node, api } = served
+  const model = node.models()[0]
+  return {
+    event: 'ready',
+    peer: node.peer,
+    pid: deps.pid,
+    addresses: node.status().addresses,
+    ...(api === undefined ? {} : { api }),
+    socket: node.socket,
+    dataDir,
+    layers: layersOf(node),
+    ...(model === undefined ? {} : { model: model.name, modelId: model.id }),
+  }
+}
+
+function layersOf(node: KoinonNode): string {
+  const stages = node.status().stages
+  return stages.length === 0 ? 'none' : stages.map(stage => formatLayers(stage.layers)).join(',')
+}
+
+function createTextPrinter(deps: CliDeps): UpPrinter {
+  const paint = createPaint(wantsColour(deps.stderr, deps.env))
+  const progress = createProgress({ output: deps.stderr, clock: deps.clock, paint })
+  return {
+    progress: progress.report,
+    ready: (served, dataDir) => {
+      progress.clear()
+      deps.stderr.write(readyText(deps, served, dataDir))
+    },
+    stopping: reason => deps.stderr.write(`Stopping (${reason}) …\n`),
+    failed: () => progress.clear(), // The sentence is printed where all errors are.
+  }
+}
+
+function readyText(deps: CliDeps, { node, api }: Served, dataDir: string): string {
+  const paint = createPaint(wantsColour(deps.stderr, deps.env))
+  const status = node.status()
+  const model = node.models()[0]
+  const stage = status.stages[0]
+  const layers = stage === undefined ? 'no layers here' : `layers ${layersOf(node)} of ${stage.layerCount}`
+  const facts: (readonly [string, string])[] = [
+    ['Model', model === undefined ? 'none' : `${printable(model.name)}, ${layers}`],
+    ['API', api === undefined ? 'none' : `${api}/v1`],
+    ['Address', status.addresses.length === 0 ? 'none' : status.addresses.join('\n')],
+    ['Data', dataDir],
+  ]
+  const health = node.health()
+  const state = health.ok
+    ? `${paint.green('Ready.')} Ctrl-C stops it; \`koinon chat\` talks with it.`
+    : `${paint.yellow('Waiting:')} ${printable(health.reason ?? 'the model is not served whole yet')}.`
+  return `${paint.bold(`Node ${shortPeer(node.peer)}`)} (process ${deps.pid})\n${renderFacts(facts, paint)}${state}\n`
+}

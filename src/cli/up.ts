@@ -1,0 +1,165 @@
+/** `koinon up`: runs a node until it is stopped. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { type Command, Option } from 'commander'
+import { codeOf, type LogLevel, messageOf, withDeadline } from '#base'
+import type { LayerChoice, NodeConfig } from '#node'
+import { addDataDirOption, type DataDirFlags, dataDirOf } from './data-dir.ts'
+import { addEngineOptions, type EngineFlags, engineConfig } from './engine-options.ts'
+import { usageError } from './errors.ts'
+import { STOP_MS_MAX } from './limits.ts'
+import { modelFile } from './model-file.ts'
+import { collect, integerIn, LOG_LEVELS, parseApiAddress, parseLayers, parseMultiaddr } from './parse.ts'
+import { readSecret } from './secret.ts'
+import type { CliDeps, Served } from './types.ts'
+import { createUpPrinter, type UpPrinter } from './up-printer.ts'
+
+type UpFlags = DataDirFlags &
+  EngineFlags & {
+    readonly model?: string
+    readonly layers: LayerChoice
+    readonly expectNodes?: number
+    readonly peer?: readonly string[]
+    readonly listen?: readonly string[]
+    readonly api: ReturnType<typeof parseApiAddress>
+    readonly temporary?: boolean
+    readonly secretFile?: string
+    readonly mdns?: boolean
+    readonly slots: number
+    readonly logLevel: LogLevel
+    readonly json?: boolean
+    readonly exitWithParent?: boolean
+  }
+
+const LISTEN_DEFAULT = '/ip4/127.0.0.1/tcp/0'
+
+export function addUp(program: Command, deps: CliDeps): void {
+  const command = program
+    .command('up')
+    .description('run a node: serve layers of a model, and answer prompts')
+    .option('--model <file>', 'GGUF file (default: the built-in storyteller)')
+    .addOption(
+      new Option('--layers <range>', 'A-B (layers A up to, not including, B), auto, or none')
+        .argParser(parseLayers)
+        .default({ kind: 'auto', nodes: 1 } satisfies LayerChoice, 'auto'),
+    )
+    .option('--expect-nodes <count>', 'with --layers auto: wait for this many nodes, then share out', integerIn(1, 64))
+    .option('--peer <address>', 'connect to this node, and stay connected (repeatable)', collect(parseMultiaddr))
+    .option('--listen <address>', `accept peers here (repeatable; default: ${LISTEN_DEFAULT})`, collect(parseMultiaddr))
+    .addOption(
+      new Option('--api <host:port>', 'serve the OpenAI-compatible API here, or none')
+        .argParser(parseApiAddress)
+        .default({ host: '127.0.0.1', port: 11_435 }, '127.0.0.1:11435'),
+    )
+  addDataDirOption(command)
+    .option('--temporary', 'keep nothing: use a data directory that is removed at the end')
+    .option('--secret-file <file>', 'only nodes with this secret may connect (env KOINON_SWARM_SECRET)')
+    .option('--mdns', 'look for nodes on the local network')
+  addEngineOptions(command)
+    .option('--slots <count>', 'generations at once on this node', integerIn(1, 1024), 8)
+    .addOption(new Option('--log-level <level>', 'what to log').choices(LOG_LEVELS).default('warn'))
+    .option('--json', 'print events as JSON lines, such as {"event":"ready",...}')
+    .addOption(new Option('--exit-with-parent', 'stop when standard input ends').hideHelp())
+    .addHelpText('after', EXAMPLES)
+    .action((flags: UpFlags) => up(deps, flags))
+}
+
+const EXAMPLES = `
+Examples:
+  $ koinon up
+      the built-in model, all of it, on this machine
+  $ koinon up --model qwen3-8b.gguf --layers 0-18 --listen /ip4/0.0.0.0/tcp/4001
+  $ koinon up --model qwen3-8b.gguf --layers 18-36 --peer /ip4/192.168.1.7/tcp/4001
+      one model on two machines
+  $ koinon up --model qwen3-8b.gguf --expect-nodes 3 --mdns --secret-file swarm.txt
+      started on each of three machines: they find each other and share the layers out`
+
+async function up(deps: CliDeps, flags: UpFlags): Promise<void> {
+  const printer = createUpPrinter(deps, { isJson: flags.json === true })
+  const dataDir = flags.temporary === true ? await mkdtemp(join(tmpdir(), 'koinon-')) : dataDirOf(deps, flags)
+  const stopping = watchForStop(deps, flags)
+  try {
+    const config = nodeConfig(deps, dataDir, flags)
+    const served = await deps.serve(config, {
+      ...(flags.api === 'none' ? {} : { api: flags.api }),
+      hasLocalSocket: true,
+      onProgress: printer.progress,
+      log: deps.createLog(flags.logLevel),
+      signal: stopping.signal,
+    })
+    await serveUntilStopped(deps, served, { printer, dataDir, stopping: stopping.signal })
+  } catch (error) {
+    printer.failed(codeOf(error), messageOf(error))
+    throw error
+  } finally {
+    stopping.done()
+    if (flags.temporary === true) await rm(dataDir, { recursive: true, force: true })
+  }
+}
+
+async function serveUntilStopped(
+  deps: CliDeps,
+  served: Served,
+  {
+    printer,
+    dataDir,
+    stopping,
+  }: { readonly printer: UpPrinter; readonly dataDir: string; readonly stopping: AbortSignal },
+): Promise<void> {
+  printer.ready(served, dataDir)
+  const aborted = new Promise<string>(resolve => {
+    if (stopping.aborted) resolve(String(stopping.reason))
+    stopping.addEventListener('abort', () => resolve(String(stopping.reason)), { once: true })
+  })
+  const reason = await Promise.race([aborted, served.stopRequested.then(() => '`koinon stop`')])
+  printer.stopping(reason)
+  await withDeadline(deps.clock, { what: 'stopping', timeoutMs: STOP_MS_MAX }, () => served.stop())
+}
+
+/** A signal that aborts, with the reason in words, when the node should stop. A second Ctrl-C ends the process at once. */
+function watchForStop(
+  deps: CliDeps,
+  flags: Pick<UpFlags, 'exitWithParent'>,
+): { readonly signal: AbortSignal; readonly done: () => void } {
+  const controller = new AbortController()
+  const unlisten = deps.signals.listen(signal => {
+    if (controller.signal.aborted) deps.exit(130)
+    else controller.abort(signal)
+  })
+  const onEnd = (): void => controller.abort('the end of the parent process')
+  if (flags.exitWithParent === true) {
+    for (const event of ['end', 'close', 'error']) deps.stdin.once(event, onEnd)
+    deps.stdin.resume()
+  }
+  return {
+    signal: controller.signal,
+    done: () => {
+      unlisten()
+      for (const event of ['end', 'close', 'error']) deps.stdin.removeListener(event, onEnd)
+      deps.stdin.pause()
+    },
+  }
+}
+
+function nodeConfig(deps: CliDeps, dataDir: string, flags: UpFlags): NodeConfig {
+  const secret = readSecret(deps.env, flags.secretFile)
+  const model = flags.model === undefined ? deps.builtInModel : (modelFile(deps, flags.model) ?? resolve(flags.model))
+  return {
+    dataDir,
+    model,
+    layers: withExpectedNodes(flags.layers, flags.expectNodes),
+    peers: flags.peer ?? [],
+    listen: flags.listen ?? [LISTEN_DEFAULT],
+    mdns: flags.mdns === true,
+    slots: flags.slots,
+    ...(secret === undefined ? {} : { secret }),
+    ...engineConfig(flags),
+  }
+}
+
+function withExpectedNodes(layers: LayerChoice, nodes: number | undefined): LayerChoice {
+  if (nodes === undefined) return layers
+  if (layers.kind !== 'auto') throw usageError('--expect-nodes shares layers out by itself: it needs --layers auto')
+  return { kind: 'auto', nodes }
+}
