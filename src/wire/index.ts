@@ -4,3 +4,19 @@ export * from './limits.ts'
 export * from './node-contract.ts'
 export { type NodeOffer, nodeOfferSchema, type StageOffer, stageOfferSchema } from './offer.ts'
 export { AGENT, PROTOCOLS, type ProtocolId } from './protocols.ts'
+export * from './openai.ts'
+export {
+  encodeStageControl,
+  encodeStageCredit,
+  encodeStageStart,
+  encodeStageStep,
+  encodeStageStepParts,
+  type StageFrameFault,
+  StageFrameReader,
+  type StageFrameSink,
+  type StagePurpose,
+  STEP_DTYPE_F32,
+  STEP_HEADER_BYTES,
+  type StepHeader,
+} from './stage-frames.ts'
+export { type StageFailed, type StageMessage, type StageOpen, type StageRefused } from './stage-messages.ts'

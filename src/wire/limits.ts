@@ -11,3 +11,64 @@ export const HELLO_PEERS_MAX = 50
 
 /** Bytes of one HELLO message: 64 stages and 50 peers with 16 addresses each fit. */
 export const HELLO_BYTES_MAX = 512 * 1024
+
+// What one request to the HTTP API may hold (`openai.ts`).
+
+/** Characters of the `model` field of a request: an id has 64, names and file names are longer. */
+export const MODEL_NAME_CHARS_MAX = 300
+
+/** Answers to one prompt (`n`): each is a generation of its own. */
+export const CHOICES_MAX = 4
+
+/** Prompts in one request: each is a generation of its own, one after the other. */
+export const PROMPTS_MAX = 16
+
+/** Messages of one chat: the body's size bounds them too, this bounds the complaints about bad ones. */
+export const MESSAGES_MAX = 2048
+
+/** Stop texts of one request: OpenAI allows 4, llama.cpp's clients send more. */
+export const STOP_TEXTS_MAX = 16
+
+/** Characters of one stop text: an answer holds back as much text as could still become one. */
+export const STOP_CHARS_MAX = 1000
+
+/** Entries of `logit_bias`: each costs a look-up at every token. */
+export const LOGIT_BIASES_MAX = 1024
+
+/** Alternatives that are reported for one token: OpenAI's bound. */
+export const TOP_LOGPROBS_MAX = 20
+
+/** Tokens that penalties look back on. */
+export const PENALTY_TOKENS_MAX = 4096
+
+/** Largest token id that a request may name; the vocabulary is checked where it is known. */
+export const TOKEN_ID_MAX = 10_000_000
+
+// The stage protocol (`stage-frames.ts`, `stage-messages.ts`).
+
+/** Bytes of rows in one frame: larger steps are cut, so that other streams of a connection get their turn. */
+export const STAGE_PART_BYTES_MAX = 64 * 1024
+
+/** Rows of one prefill chunk. Chunks are cut at multiples of it, as llama.cpp cuts them: bits depend on it. */
+export const STAGE_CHUNK_ROWS_MAX = 512
+
+/** Rows of one decoding step: one token, or a draft of several. */
+export const STAGE_DECODE_ROWS_MAX = 32
+
+/** Bytes of the rows of one step: a full chunk of f32 rows of width 32768. */
+export const STAGE_STEP_BYTES_MAX = 64 * 1024 * 1024
+
+/** Prefill chunks of one generation that are on their way between two stages and not yet computed. */
+export const STAGE_CHUNKS_IN_FLIGHT_MAX = 2
+
+/** Bytes of one control message: an OPEN with 16 addresses takes 5 KiB. */
+export const STAGE_CONTROL_BYTES_MAX = 16 * 1024
+
+/** Characters of an error's sentence as a peer reports it. */
+export const STAGE_SENTENCE_CHARS_MAX = 500
+
+/** Positions of one generation: beyond every model there is. */
+export const STAGE_POSITIONS_MAX = 10_000_000
+
+/** Longest life that an entry may ask for: a day. */
+export const GENERATION_DEADLINE_MS_MAX = 24 * 60 * 60 * 1000

@@ -1,0 +1,34 @@
+/** Bounds of the HTTP surface. Each is listed in `docs/reference/limits.md`. */
+
+/** Bytes of one HTTP request body, where the settings say nothing else: a long chat in a large context fits. */
+export const BODY_BYTES_MAX = 1024 * 1024
+
+/** Bytes of one request body on the local socket: prompts may come as token ids there, which are longer. */
+export const LOCAL_BODY_BYTES_MAX = 16 * 1024 * 1024
+
+/** Bytes of a request's header lines. */
+export const HEADER_BYTES_MAX = 16 * 1024
+
+/** Connections to one surface at once; further ones are closed. */
+export const CONNECTIONS_MAX = 256
+
+/** Time to send the header lines of a request. */
+export const HEADERS_TIMEOUT_MS = 10_000
+
+/** Time to send a whole request. */
+export const REQUEST_TIMEOUT_MS = 60_000
+
+/** How long a connection may wait for its next request. */
+export const KEEP_ALIVE_TIMEOUT_MS = 30_000
+
+/** How often the HTTP server looks for connections that are past their time. */
+export const TIMEOUT_CHECK_MS = 5_000
+
+/** How long a reader may leave a full stream unread before its generation is given up. */
+export const READER_STALL_MS = 30_000
+
+/** How long a surface that stops waits for its answers to end. */
+export const STOP_GRACE_MS = 5_000
+
+/** Seconds after which a client that was told "busy" may try again (`Retry-After`). */
+export const BUSY_RETRY_AFTER_S = 1

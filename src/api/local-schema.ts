@@ -1,0 +1,47 @@
+/** Checks what comes over the local socket: requests in a node's own words. */
+import { z } from 'zod'
+import { type CompletionRequest, PENALTY_TOKENS_MAX, STOP_TEXTS_MAX, TOKEN_ID_MAX, TOP_LOGPROBS_MAX } from '#wire'
+
+const tokens = z.custom<readonly number[]>(
+  value => Array.isArray(value) && value.every(token => Number.isInteger(token) && token >= 0 && token <= TOKEN_ID_MAX),
+  { error: 'expected a list of token ids' },
+)
+
+const prompt = z.discriminatedUnion('kind', [
+  z.object({
+    kind: z.literal('chat'),
+    messages: z.array(
+      z.object({ role: z.string().max(64), content: z.string(), name: z.string().max(200).exactOptional() }),
+    ),
+  }),
+  z.object({ kind: z.literal('text'), text: z.string() }),
+  z.object({ kind: z.literal('tokens'), tokens }),
+])
+
+const sampling = z.object({
+  temperature: z.number().min(0).max(2),
+  topK: z.int().min(0),
+  topP: z.number().min(0).max(1),
+  minP: z.number().min(0).max(1),
+  repeatPenalty: z.number().gt(0).max(10),
+  frequencyPenalty: z.number().min(-2).max(2),
+  presencePenalty: z.number().min(-2).max(2),
+  penaltyLastN: z.int().min(0).max(PENALTY_TOKENS_MAX),
+  seed: z.int().min(0).max(0xffff_ffff),
+  logitBias: z.record(z.string().regex(/^\d{1,8}$/), z.number().min(-100).max(100)).exactOptional(),
+})
+
+/** Body of `POST /local/complete`. */
+export const completionRequestSchema: z.ZodType<CompletionRequest> = z.object({
+  model: z.string().min(1).max(4096),
+  prompt,
+  sampling,
+  tokensMax: z.int().min(1).exactOptional(),
+  stop: z.array(z.string().max(1000)).max(STOP_TEXTS_MAX),
+  topLogprobs: z.int().min(0).max(TOP_LOGPROBS_MAX).exactOptional(),
+  logits: z.boolean().exactOptional(),
+  ignoreEnd: z.boolean().exactOptional(),
+})
+
+/** Query of `GET /local/plan`. */
+export const planQuerySchema = z.object({ model: z.string().min(1).max(4096) })
