@@ -1,5 +1,13 @@
-/** A model's edges in this process: embedding table, final norm, output head. */
-import type { GgmlRuntime } from './ggml/runtime.ts'
+/** A model's edges in this process: token embedding on one side, final norm and output head on the other. */
+import { formatBytes } from '#base'
+import type { ModelConfig } from '#formats'
+import { areFinite, ComputeMemory, TensorView } from './compute-memory.ts'
+import { EngineError } from './errors.ts'
+import { type Context, F32, type Graph, I32, type Tensor } from './ggml/binding.ts'
+import { type ComputeDevice, type GgmlRuntime, profileOf } from './ggml/runtime.ts'
+import { EMBED_TOKENS_MAX } from './limits.ts'
+import { type ModelFile, withModelFile } from './model-file.ts'
+import { findWeights, type WeightSpec, Weights } from './weights.ts'
 
 export type EdgeSessionReport = {
   readonly width: number
@@ -9,12 +17,253 @@ export type EdgeSessionReport = {
   readonly profile: string
 }
 
-export declare class EdgeSession {
-  constructor(runtime: GgmlRuntime)
-  load(file: string, onProgress?: (doneBytes: number, totalBytes: number) => void): Promise<EdgeSessionReport>
-  /** @returns f32 rows [tokens, width] */
-  embed(tokens: Int32Array): Uint8Array
-  /** @param row f32 [1, width] @returns [vocabulary] */
-  logits(row: Uint8Array): Float32Array
-  free(): void
+const NODES_MAX = 16
+
+type Loaded = {
+  readonly config: ModelConfig
+  readonly embedding: Weights
+  readonly head: Weights
+  readonly embeddingMemory: ComputeMemory
+  readonly headGraph: SmallGraph
+  readonly headMemory: ComputeMemory
+}
+
+/**
+ * The edges stay on the CPU: a table look-up and one product per token, next to the samplers, which are there too.
+ */
+export class EdgeSession {
+  readonly #runtime: GgmlRuntime
+  #loaded: Loaded | undefined
+
+  constructor(runtime: GgmlRuntime) {
+    this.#runtime = runtime
+  }
+
+  /** @throws EngineError; FormatError for a file that is no model or of an unknown architecture */
+  async load(file: string, onProgress?: (doneBytes: number, totalBytes: number) => void): Promise<EdgeSessionReport> {
+    this.free()
+    return withModelFile(file, async model => {
+      const device = this.#runtime.cpu
+      const { embedding, head } = await loadEdges(device, model, onProgress)
+      const { config } = model
+      const headMemory = new ComputeMemory(device)
+      const headGraph = new SmallGraph(device, headMemory, (context, graph) =>
+        buildHead(device, { config, head, context, graph }),
+      )
+      this.#loaded = { config, embedding, head, headGraph, headMemory, embeddingMemory: new ComputeMemory(device) }
+      return {
+        width: config.width,
+        vocabularySize: config.vocabularySize,
+        weightBytes: embedding.byteSize + head.byteSize,
+        device: device.text,
+        profile: profileOf(this.#runtime, device, [...embedding.bufferTypes, ...head.bufferTypes]),
+      }
+    })
+  }
+
+  /**
+   * Looks tokens up, scaled as the architecture wants it.
+   * @returns f32 little-endian rows, shape [tokens, width]
+   */
+  embed(tokens: Int32Array): Uint8Array {
+    const { config, embedding, embeddingMemory } = this.#expectLoaded()
+    checkTokens(tokens, config)
+    if (tokens.length === 0) return new Uint8Array(0)
+    const { cpu } = this.#runtime
+    const graph = new SmallGraph(cpu, embeddingMemory, (context, graph) =>
+      buildEmbedding(cpu, { config, embedding, context, graph, count: tokens.length }),
+    )
+    try {
+      graph.input.bytes.set(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength))
+      graph.run()
+      return graph.output.bytes.slice()
+    } finally {
+      graph.free()
+    }
+  }
+
+  /**
+   * Final norm and head.
+   * @param row f32 little-endian, shape [1, width]
+   * @returns one number per token of the vocabulary
+   */
+  logits(row: Uint8Array): Float32Array {
+    const { config, headGraph } = this.#expectLoaded()
+    if (row.byteLength !== config.width * 4) {
+      throw new EngineError(
+        { code: 'ENGINE_BAD_STEP', what: 'row' },
+        `a row of width ${config.width} has ${config.width * 4} bytes, not ${row.byteLength}`,
+      )
+    }
+    headGraph.input.bytes.set(row)
+    refuseNonFinite(toFloats(headGraph.input.bytes), 'input')
+    headGraph.run()
+    const logits = toFloats(headGraph.output.bytes).slice()
+    refuseNonFinite(logits, 'output')
+    return logits
+  }
+
+  /** Gives all memory back. Idempotent; `load` may follow. */
+  free(): void {
+    const loaded = this.#loaded
+    if (loaded === undefined) return
+    this.#loaded = undefined
+    loaded.headGraph.free()
+    loaded.headMemory.free()
+    loaded.embeddingMemory.free()
+    loaded.head.free()
+    loaded.embedding.free()
+  }
+
+  #expectLoaded(): Loaded {
+    if (this.#loaded === undefined) {
+      throw new EngineError({ code: 'ENGINE_NOT_LOADED' }, 'no edges are loaded in this engine')
+    }
+    return this.#loaded
+  }
+}
+
+async function loadEdges(
+  device: ComputeDevice,
+  { file, gguf, config }: ModelFile,
+  onProgress?: (doneBytes: number, totalBytes: number) => void,
+): Promise<{ embedding: Weights; head: Weights }> {
+  const { width, vocabularySize } = config
+  const table: WeightSpec = { name: 'token_embd.weight', dims: [width, vocabularySize], use: 'getRows' }
+  // Without a head of its own a model uses its embedding table, in a copy that lies where products are fastest.
+  const isTied = !gguf.tensorsByName.has('output.weight')
+  const headName = isTied ? 'token_embd.weight' : 'output.weight'
+  const embeddingFound = findWeights(gguf, [table])
+  const headFound = findWeights(gguf, [
+    { name: 'output_norm.weight', dims: [width], use: 'mul' },
+    { name: headName, dims: [width, vocabularySize], use: 'mulMat' },
+    { name: 'output.bias', dims: [vocabularySize], use: 'add', isOptional: true },
+  ])
+  const bytesOf = (found: typeof headFound): number => [...found.values()].reduce((sum, tensor) => sum + tensor.size, 0)
+  const embeddingBytes = bytesOf(embeddingFound)
+  const totalBytes = embeddingBytes + bytesOf(headFound)
+  const freeBytes = device.freeBytes()
+  if (totalBytes > freeBytes) {
+    throw new EngineError(
+      { code: 'ENGINE_OUT_OF_MEMORY', neededBytes: totalBytes, freeBytes },
+      `the model's edges need ${formatBytes(totalBytes)}, but ${formatBytes(freeBytes)} are free`,
+    )
+  }
+  const embedding = await Weights.load(
+    device,
+    { file, found: embeddingFound },
+    { onProgress: done => onProgress?.(done, totalBytes) },
+  )
+  try {
+    const head = await Weights.load(
+      device,
+      { file, found: headFound },
+      { onProgress: done => onProgress?.(embeddingBytes + done, totalBytes) },
+    )
+    return { embedding, head }
+  } catch (error) {
+    embedding.free()
+    throw error
+  }
+}
+
+type Ends = { readonly input: Tensor; readonly output: Tensor }
+
+/** i32 [count] -> f32 [width, count] */
+function buildEmbedding(
+  { ggml }: ComputeDevice,
+  parts: {
+    readonly config: ModelConfig
+    readonly embedding: Weights
+    readonly context: Context
+    readonly graph: Graph
+    readonly count: number
+  },
+): Ends {
+  const { config, embedding, context, count } = parts
+  const input = ggml.newTensor1d(context, I32, count)
+  const rows = ggml.getRows(context, embedding.get('token_embd.weight'), input)
+  return { input, output: config.embeddingScale === 1 ? rows : ggml.scale(context, rows, config.embeddingScale) }
+}
+
+/** f32 [width, 1] -> f32 [vocabularySize, 1] */
+function buildHead(
+  { ggml }: ComputeDevice,
+  parts: { readonly config: ModelConfig; readonly head: Weights; readonly context: Context; readonly graph: Graph },
+): Ends {
+  const { config, head, context } = parts
+  const input = ggml.newTensor2d(context, F32, config.width, 1)
+  const normed = ggml.mul(context, ggml.rmsNorm(context, input, config.normEpsilon), head.get('output_norm.weight'))
+  let logits = ggml.mulMat(context, head.find('output.weight') ?? head.get('token_embd.weight'), normed)
+  const bias = head.find('output.bias')
+  if (bias !== undefined) logits = ggml.add(context, logits, bias)
+  const cap = config.finalLogitSoftcap
+  if (cap !== undefined) {
+    logits = ggml.scale(context, ggml.tanh(context, ggml.scale(context, logits, 1 / cap)), cap)
+  }
+  return { input, output: logits }
+}
+
+/** A graph with one input and one output. */
+class SmallGraph {
+  readonly #device: ComputeDevice
+  readonly #memory: ComputeMemory
+  readonly #context: Context
+  readonly #graph: Graph
+  readonly input: TensorView
+  readonly output: TensorView
+
+  constructor(device: ComputeDevice, memory: ComputeMemory, build: (context: Context, graph: Graph) => Ends) {
+    const { ggml } = device
+    this.#device = device
+    this.#memory = memory
+    this.#context = ggml.newContext(NODES_MAX * ggml.tensorOverhead() + ggml.graphOverhead(NODES_MAX, false))
+    this.#graph = ggml.newGraph(this.#context, NODES_MAX, false)
+    const { input, output } = build(this.#context, this.#graph)
+    ggml.setInput(input)
+    ggml.setOutput(output)
+    ggml.expand(this.#graph, output)
+    memory.allocate(this.#graph)
+    this.input = new TensorView(device, input)
+    this.output = new TensorView(device, output)
+  }
+
+  run(): void {
+    this.input.upload()
+    this.#memory.compute(this.#graph)
+    this.output.download()
+  }
+
+  free(): void {
+    this.#device.ggml.freeContext(this.#context)
+  }
+}
+
+function checkTokens(tokens: Int32Array, config: ModelConfig): void {
+  if (tokens.length > EMBED_TOKENS_MAX) {
+    throw new EngineError(
+      { code: 'ENGINE_BAD_STEP', what: 'tokens' },
+      `at most ${EMBED_TOKENS_MAX} tokens are embedded at once, not ${tokens.length}`,
+    )
+  }
+  const unknown = tokens.find(token => token < 0 || token >= config.vocabularySize)
+  if (unknown === undefined) return
+  throw new EngineError(
+    { code: 'ENGINE_TOKEN_UNKNOWN', token: unknown },
+    `token ${unknown} is not one of the ${config.vocabularySize} of this model`,
+  )
+}
+
+function toFloats(bytes: Uint8Array): Float32Array<ArrayBuffer> {
+  return new Float32Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength / 4)
+}
+
+function refuseNonFinite(values: Float32Array, side: 'input' | 'output'): void {
+  if (areFinite(values)) return
+  throw new EngineError(
+    { code: 'ENGINE_NON_FINITE', side },
+    side === 'input'
+      ? 'the row that came back from the last stage holds NaN or infinity'
+      : 'the logits hold NaN or infinity: the weights of the output head are broken',
+  )
 }

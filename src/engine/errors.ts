@@ -6,9 +6,8 @@ export type EngineFault =
   | { readonly code: 'ENGINE_NO_BACKEND'; readonly platform: string }
   /** The libraries are of another version than the one whose numbers and structures this program knows. */
   | { readonly code: 'ENGINE_VERSION'; readonly expected: string; readonly actual: string }
-  | { readonly code: 'ENGINE_ARCHITECTURE_UNKNOWN'; readonly architecture: string }
-  /** A file that is not a model, or whose description contradicts itself. */
-  | { readonly code: 'ENGINE_BAD_MODEL'; readonly file: string }
+  /** A model file that changed while it was read, or asks for something that the graphs do not compute. */
+  | { readonly code: 'ENGINE_BAD_MODEL'; readonly file?: string; readonly tensor?: string }
   | { readonly code: 'ENGINE_TENSOR_MISSING'; readonly tensor: string }
   | {
       readonly code: 'ENGINE_TENSOR_SHAPE'
@@ -28,6 +27,30 @@ export type EngineFault =
   | { readonly code: 'ENGINE_NON_FINITE'; readonly side: 'input' | 'output' }
   | { readonly code: 'ENGINE_COMPUTE_FAILED'; readonly status: number }
   | { readonly code: 'ENGINE_TOKEN_UNKNOWN'; readonly token: number }
+  /** The child ended without being asked to; requests on it, its slots and its samplers are gone. */
+  | {
+      readonly code: 'ENGINE_CRASHED'
+      readonly exitCode: number | null
+      readonly signal: string | null
+      readonly lastLine: string
+    }
+  /** The child could not be started, or did not say in time that it takes commands. */
+  | { readonly code: 'ENGINE_START_FAILED'; readonly reason: string }
+  /** It crashed too often in a minute and stays down until the next `load`. */
+  | { readonly code: 'ENGINE_FAILED'; readonly restarts: number }
+  | { readonly code: 'ENGINE_STOPPED' }
+  | { readonly code: 'ENGINE_BUSY'; readonly waiting: number }
+  | { readonly code: 'ENGINE_REQUEST_TOO_LARGE'; readonly bytes: number; readonly bytesMax: number }
+  | { readonly code: 'EDGE_SAMPLER_UNKNOWN'; readonly sampler: number }
+  | { readonly code: 'EDGE_SAMPLERS_FULL'; readonly samplersMax: number }
+  /** Sampling settings that make no sense, as a sentence. */
+  | { readonly code: 'EDGE_SAMPLING_INVALID'; readonly what: string }
+  | { readonly code: 'EDGE_NO_TOKENIZER' }
+  | { readonly code: 'EDGE_TEXT_TOO_LONG'; readonly bytes: number; readonly bytesMax: number }
+  | { readonly code: 'EDGE_TOKENIZE_FAILED' }
+  | { readonly code: 'EDGE_PIECE_TOO_LONG'; readonly token: number; readonly bytes: number }
+  /** The vocabulary and the output head of one file do not have the same number of tokens. */
+  | { readonly code: 'EDGE_VOCABULARY_MISMATCH'; readonly vocabularySize: number; readonly headRows: number }
 
 /** The error of everything in this module. */
 export class EngineError extends KoinonError<EngineFault> {

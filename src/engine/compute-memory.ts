@@ -1,0 +1,87 @@
+/** Memory for the intermediate results of graphs, shared by all graphs of a session, and views of what goes in and out. */
+import { EngineError } from './errors.ts'
+import { type Allocator, type Graph, type Tensor, viewMemory } from './ggml/binding.ts'
+import type { ComputeDevice } from './ggml/runtime.ts'
+
+/**
+ * One buffer in which every graph of a session lives, one at a time: nothing in it outlives a compute. Graphs keep
+ * their places in it, so an allocated graph can be computed again without being allocated again.
+ */
+export class ComputeMemory {
+  readonly #device: ComputeDevice
+  readonly #allocator: Allocator
+
+  constructor(device: ComputeDevice) {
+    this.#device = device
+    this.#allocator = device.ggml.newAllocator(device.defaultType)
+  }
+
+  /**
+   * Gives every tensor of the graph its place.
+   * @returns whether the buffer moved: graphs that were allocated before are then invalid
+   */
+  allocate(graph: Graph): { readonly hasMoved: boolean } {
+    const { ggml } = this.#device
+    const before = ggml.allocatedBytes(this.#allocator, 0)
+    if (!ggml.allocateGraph(this.#allocator, graph)) {
+      throw new EngineError(
+        { code: 'ENGINE_OUT_OF_MEMORY', neededBytes: before, freeBytes: this.#device.freeBytes() },
+        `the memory for intermediate results could not be allocated on ${this.#device.text}`,
+      )
+    }
+    return { hasMoved: ggml.allocatedBytes(this.#allocator, 0) !== before }
+  }
+
+  /** Computes an allocated graph on the calling thread. @throws EngineError ENGINE_COMPUTE_FAILED */
+  compute(graph: Graph): void {
+    const { ggml, backend, text } = this.#device
+    const status = ggml.compute(backend, graph)
+    if (status !== 0) {
+      throw new EngineError(
+        { code: 'ENGINE_COMPUTE_FAILED', status },
+        `${text} failed to compute (ggml status ${status})`,
+      )
+    }
+  }
+
+  free(): void {
+    this.#device.ggml.freeAllocator(this.#allocator)
+  }
+}
+
+/**
+ * A tensor's contents as JavaScript sees them: on the CPU the memory itself, elsewhere a copy that `upload` and
+ * `download` move. Valid as long as the tensor's graph is.
+ */
+export class TensorView {
+  readonly bytes: Uint8Array
+  readonly #device: ComputeDevice
+  readonly #tensor: Tensor
+
+  /** @param tensor has its place in memory already */
+  constructor(device: ComputeDevice, tensor: Tensor) {
+    const { ggml, isCpu } = device
+    const size = ggml.byteSize(tensor)
+    this.#device = device
+    this.#tensor = tensor
+    this.bytes = isCpu ? new Uint8Array(viewMemory(ggml.dataOf(tensor), size)) : new Uint8Array(size)
+  }
+
+  upload(): void {
+    const { ggml, isCpu } = this.#device
+    if (!isCpu) ggml.writeTensor(this.#tensor, this.bytes, 0, this.bytes.byteLength)
+  }
+
+  download(): void {
+    const { ggml, isCpu } = this.#device
+    if (!isCpu) ggml.readTensor(this.#tensor, this.bytes, 0, this.bytes.byteLength)
+  }
+}
+
+/** Whether all numbers are finite. @param values f32 */
+export function areFinite(values: Float32Array): boolean {
+  // NaN and infinity times zero are NaN, which no sum loses; one branch at the end instead of one per number.
+  let sum = 0
+  for (let i = 0; i < values.length; i++) sum += (values[i] ?? 0) * 0
+  return sum === 0
+}
