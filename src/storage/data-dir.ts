@@ -1,0 +1,97 @@
+/**
+ * A node's data directory: made private, locked against a second node, and opened as a whole.
+ *
+ *   lock.db, node.pid   the lock and who holds it
+ *   keys/node.key       the node key, 0600
+ *   node.db             SQLite: what a node remembers
+ *   node.sock           control socket (elsewhere where the path is too long; a pipe on Windows)
+ */
+import { mkdir, realpath, rm, stat } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join, posix, win32 } from 'node:path'
+import { type Clock, messageOf, type Random } from '#base'
+import type { NodeIdentity } from '#identity'
+import { StorageError } from './errors.ts'
+import { loadOrCreateKey } from './key-file.ts'
+import { lockDataDir } from './lock.ts'
+import { type ModelIdCache, openNodeDatabase } from './node-database.ts'
+import { prepareSocket } from './socket-path.ts'
+
+export interface DataDir {
+  /** Real, absolute path. */
+  readonly path: string
+  /** Where the control socket is to be served. Nothing is there: what a killed node left was removed. */
+  readonly socketPath: string
+  readonly modelIds: ModelIdCache
+  /** Loads the node key, or makes one the first time. @throws StorageError, IdentityError */
+  nodeKey(): Promise<NodeIdentity>
+  /** Closes the database and gives the lock back. Idempotent. */
+  close(): Promise<void>
+}
+
+export type DataDirDeps = { readonly clock: Clock; readonly random: Random }
+
+/**
+ * Opens a data directory, and makes it (0700) where it is missing.
+ * @throws StorageError STORAGE_LOCKED, STORAGE_UNUSABLE, STORAGE_PERMISSIONS, STORAGE_DATABASE
+ */
+export async function openDataDir(path: string, deps: DataDirDeps): Promise<DataDir> {
+  const directory = await makePrivate(path)
+  const unlock = lockDataDir(directory)
+  try {
+    const socketPath = await prepareSocket(directory)
+    if (process.platform !== 'win32') await rm(socketPath, { force: true })
+    const database = openNodeDatabase(join(directory, 'node.db'), deps.clock)
+    return {
+      path: directory,
+      socketPath,
+      modelIds: database.modelIds,
+      nodeKey: () => loadOrCreateKey(directory, deps.random),
+      close: async () => {
+        database.close()
+        unlock()
+      },
+    }
+  } catch (error) {
+    unlock()
+    throw error
+  }
+}
+
+async function makePrivate(path: string): Promise<string> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 })
+    const directory = await realpath(path)
+    const { mode } = await stat(directory)
+    if (process.platform === 'win32' || (mode & 0o022) === 0) return directory
+    throw new StorageError(
+      { code: 'STORAGE_PERMISSIONS', path: directory },
+      `other users can write to the data directory ${directory}: run "chmod 700 ${directory}"`,
+    )
+  } catch (error) {
+    if (error instanceof StorageError) throw error
+    throw new StorageError(
+      { code: 'STORAGE_UNUSABLE', path },
+      `cannot use the data directory ${path}: ${messageOf(error)}`,
+      { cause: error },
+    )
+  }
+}
+
+export type Platform = {
+  readonly platform: NodeJS.Platform
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly home: string
+}
+
+/** Where data goes unless the user says otherwise: each platform's own place for it. */
+export function defaultDataDir(
+  host: Platform = { platform: process.platform, env: process.env, home: homedir() },
+): string {
+  const { platform, env, home } = host
+  if (platform === 'win32') return win32.join(env['LOCALAPPDATA'] ?? win32.join(home, 'AppData', 'Local'), 'koinon')
+  if (platform === 'darwin') return posix.join(home, 'Library', 'Application Support', 'koinon')
+  const base = env['XDG_DATA_HOME']
+  // The XDG specification: a relative path is to be ignored.
+  return posix.join(base?.startsWith('/') === true ? base : posix.join(home, '.local', 'share'), 'koinon')
+}

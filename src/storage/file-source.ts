@@ -1,0 +1,84 @@
+/** A file as a `ByteSource`: what `formats` reads models through. */
+import { constants, type FileHandle, open } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { messageOf } from '#base'
+import type { ByteSource } from '#formats'
+import { StorageError } from './errors.ts'
+
+/** What tells one state of a file from another without reading it. */
+export type FileStamp = {
+  /** Absolute path. */
+  readonly path: string
+  /** Bytes. */
+  readonly size: number
+  /** Time of the last change, in nanoseconds since the epoch. */
+  readonly modifiedNs: bigint
+}
+
+export interface FileSource extends ByteSource {
+  readonly stamp: FileStamp
+  /** Idempotent. Reads after it fail. */
+  close(): Promise<void>
+}
+
+/**
+ * Opens a regular file for reading.
+ * @throws StorageError STORAGE_FILE; reads throw STORAGE_READ
+ */
+export async function openFileSource(path: string): Promise<FileSource> {
+  const absolute = resolve(path)
+  const handle = await openRegular(absolute)
+  try {
+    const { size, mtimeNs } = await handle.stat({ bigint: true })
+    return toSource(handle, { path: absolute, size: Number(size), modifiedNs: mtimeNs })
+  } catch (error) {
+    await handle.close()
+    throw error
+  }
+}
+
+async function openRegular(path: string): Promise<FileHandle> {
+  let handle: FileHandle | undefined
+  try {
+    // Without O_NONBLOCK (which Windows lacks and does not need) opening a named pipe would wait for its writer.
+    handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
+    if ((await handle.stat()).isFile()) return handle
+  } catch (error) {
+    await handle?.close()
+    throw new StorageError({ code: 'STORAGE_FILE', path }, `cannot open ${path}: ${reasonOf(error)}`, { cause: error })
+  }
+  await handle.close()
+  throw new StorageError({ code: 'STORAGE_FILE', path }, `cannot open ${path}: it is not a regular file`)
+}
+
+function toSource(handle: FileHandle, stamp: FileStamp): FileSource {
+  const { path, size } = stamp
+  return {
+    size,
+    stamp,
+    read: async (offset, length) => {
+      const bytes = new Uint8Array(Math.max(0, Math.min(length, size - offset)))
+      try {
+        let done = 0
+        while (done < bytes.byteLength) {
+          const { bytesRead } = await handle.read(bytes, done, bytes.byteLength - done, offset + done)
+          if (bytesRead === 0) break // The file became shorter since it was opened.
+          done += bytesRead
+        }
+        return bytes.subarray(0, done)
+      } catch (error) {
+        throw new StorageError({ code: 'STORAGE_READ', path }, `cannot read ${path}: ${messageOf(error)}`, {
+          cause: error,
+        })
+      }
+    },
+    close: () => handle.close(),
+  }
+}
+
+function reasonOf(error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  if (code === 'ENOENT') return 'there is no such file'
+  if (code === 'EACCES' || code === 'EPERM') return 'you may not read it'
+  return messageOf(error)
+}
