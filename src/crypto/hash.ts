@@ -1,11 +1,11 @@
 /** Hashes and message authentication. */
-import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
+import { createHash, createHmac, hash, timingSafeEqual } from 'node:crypto'
 
 /** Bytes of a SHA-256 digest. */
 export const SHA256_BYTES = 32
 
 export function sha256(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  return copy(createHash('sha256').update(bytes).digest())
+  return copy(hash('sha256', bytes, 'buffer'))
 }
 
 /** A SHA-256 over bytes that come piece by piece. */
@@ -16,13 +16,13 @@ export interface Sha256 {
 }
 
 export function createSha256(): Sha256 {
-  const hash = createHash('sha256')
+  const running = createHash('sha256')
   const self: Sha256 = {
     update: bytes => {
-      hash.update(bytes)
+      running.update(bytes)
       return self
     },
-    digest: () => copy(hash.digest()),
+    digest: () => copy(running.digest()),
   }
   return self
 }

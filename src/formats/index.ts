@@ -14,3 +14,4 @@ export {
 } from './model-config.ts'
 export { edgeWeightBytes, kvBytesPerPosition, layerOf, layerWeightBytes } from './footprint.ts'
 export { checkTensors, type ModelShape, type TensorShape, tensorShapes } from './tensor-shapes.ts'
+export { type ModelFile, modelId, type ModelIdentity, type ModelIdOptions } from './model-id.ts'

@@ -1,0 +1,82 @@
+/**
+ * The id of a model: SHA-256 of a canonical description of what its bytes are. Names, paths and signatures are no part
+ * of it, so two people who add the same file get the same model.
+ *
+ *   core = dag-cbor { format: 1, files: [{ root, length }], tensors: [[name, dims, ggml type, offset, size], ...] }
+ *
+ * `root` is the file's BEP 52 root; the tensor index follows from the file's header, so that one who has the core alone
+ * knows which pieces hold which layer.
+ */
+import { encode } from '@ipld/dag-cbor'
+import { abortError, toHex } from '#base'
+import { sha256 } from '#crypto'
+import type { ByteSource } from './byte-source.ts'
+import { FormatError } from './errors.ts'
+import type { GgufFile } from './gguf.ts'
+import { PiecesRootHasher } from './pieces-root.ts'
+
+export type ModelFile = {
+  /** BEP 52 pieces root, 64 hexadecimal digits. */
+  readonly root: string
+  /** Bytes. */
+  readonly length: number
+}
+
+export type ModelIdentity = {
+  /** 64 hexadecimal digits. */
+  readonly id: string
+  readonly files: readonly ModelFile[]
+  /** The canonical core, whose SHA-256 is the id. */
+  readonly core: Uint8Array
+}
+
+export type ModelIdOptions = {
+  readonly signal?: AbortSignal
+  /** Bytes hashed so far, and in all. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void
+}
+
+const CORE_FORMAT = 1
+
+/** Bytes read at a time: a multiple of the leaf. Two such blocks are in memory at once. */
+const READ_BYTES = 1024 * 1024
+
+/**
+ * Reads the whole file once and computes its model's id.
+ * @throws FormatError FORMAT_GGUF_TRUNCATED where the file became shorter meanwhile; the signal's reason; the source's errors
+ */
+export async function modelId(
+  source: ByteSource,
+  gguf: GgufFile,
+  options: ModelIdOptions = {},
+): Promise<ModelIdentity> {
+  const root = await piecesRoot(source, options)
+  const tensors = gguf.tensors.map(tensor => [tensor.name, tensor.dims, tensor.type.id, tensor.offset, tensor.size])
+  const core = encode({ format: CORE_FORMAT, files: [{ root, length: source.size }], tensors })
+  return { id: toHex(sha256(core)), files: [{ root: toHex(root), length: source.size }], core }
+}
+
+/** The BEP 52 root of a source that is not empty. */
+export async function piecesRoot(source: ByteSource, options: ModelIdOptions = {}): Promise<Uint8Array> {
+  const hasher = new PiecesRootHasher()
+  const read = (offset: number): Promise<Uint8Array> => source.read(offset, Math.min(READ_BYTES, source.size - offset))
+  let pending = read(0)
+  for (let offset = 0; offset < source.size; offset += READ_BYTES) {
+    const bytes = await pending
+    if (options.signal?.aborted === true) throw abortError(options.signal)
+    const length = Math.min(READ_BYTES, source.size - offset)
+    if (bytes.byteLength !== length) throw becameShorter(offset + bytes.byteLength)
+    // The disk works on the next block while this one is hashed.
+    if (offset + length < source.size) pending = read(offset + length)
+    hasher.update(bytes)
+    options.onProgress?.(offset + length, source.size)
+  }
+  return hasher.root()
+}
+
+function becameShorter(size: number): FormatError {
+  return new FormatError(
+    { code: 'FORMAT_GGUF_TRUNCATED', offset: size, size },
+    `the file became shorter while it was read: it ends at byte ${size} now`,
+  )
+}
