@@ -15,7 +15,7 @@ export function dataDirOf(deps: CliDeps, flags: DataDirFlags): string {
   return given === undefined || given === '' ? deps.defaultDataDir() : resolve(given)
 }
 
-export function clientOf(deps: CliDeps, flags: DataDirFlags): LocalClient {
+export async function clientOf(deps: CliDeps, flags: DataDirFlags): Promise<LocalClient> {
   const dataDir = dataDirOf(deps, flags)
-  return createLocalClient({ clock: deps.clock }, { socket: deps.socketPath(dataDir), dataDir })
+  return createLocalClient({ clock: deps.clock }, { socket: await deps.findSocket(dataDir), dataDir })
 }

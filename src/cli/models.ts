@@ -15,7 +15,7 @@ export function addModels(program: Command, deps: CliDeps): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  $ koinon models\n  $ koinon models --json | jq ".[].id"')
   addDataDirOption(command).action(async (flags: DataDirFlags & { readonly json?: boolean }) => {
-    const models = await clientOf(deps, flags).models()
+    const models = await (await clientOf(deps, flags)).models()
     if (flags.json === true) {
       deps.stdout.write(`${JSON.stringify(models, undefined, 2)}\n`)
       return
@@ -31,13 +31,13 @@ export function renderModels(models: readonly ModelSummary[], width: number, pai
   return renderTable(
     models,
     [
-      { title: 'NAME', cell: model => paint.bold(printable(model.name)), canShrink: true },
+      { title: 'NAME', cell: model => paint.bold(printable(model.name)), widthMin: 16 },
       { title: 'ID', cell: model => shortId(model.id) },
       { title: 'TYPE', cell: model => printable(model.architecture) },
       { title: 'LAYERS', cell: model => String(model.layerCount), align: 'right' },
       { title: 'CONTEXT', cell: model => groupDigits(model.contextTrain), align: 'right' },
       { title: 'SIZE', cell: model => formatBytes(model.fileBytes), align: 'right' },
-      { title: 'SERVED', cell: model => servedText(model, paint) },
+      { title: 'SERVED', cell: model => servedText(model, paint), widthMin: 16 },
     ],
     { width, paint },
   )

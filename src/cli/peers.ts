@@ -15,7 +15,7 @@ export function addPeers(program: Command, deps: CliDeps): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  $ koinon peers\n  $ koinon peers --json | jq ".[].peer"')
   addDataDirOption(command).action(async (flags: DataDirFlags & { readonly json?: boolean }) => {
-    const peers = await clientOf(deps, flags).peers()
+    const peers = await (await clientOf(deps, flags)).peers()
     if (flags.json === true) {
       deps.stdout.write(`${JSON.stringify(peers, undefined, 2)}\n`)
       return
@@ -34,11 +34,11 @@ export function renderPeers(peers: readonly PeerSummary[], width: number, paint:
     peers,
     [
       { title: 'PEER', cell: peer => paint.bold(shortPeer(printable(peer.peer))) },
-      { title: 'SERVES', cell: servesText, canShrink: true },
+      { title: 'SERVES', cell: servesText, widthMin: 10 },
       { title: 'MEMORY', cell: peer => formatBytes(peer.memoryBytes), align: 'right' },
       { title: 'RTT', cell: peer => (peer.rttMs === undefined ? '-' : formatLatency(peer.rttMs)), align: 'right' },
       { title: 'UP', cell: peer => formatDuration(peer.connectedMs), align: 'right' },
-      { title: 'ADDRESS', cell: peer => addressText(peer), canShrink: true },
+      { title: 'ADDRESS', cell: peer => addressText(peer), widthMin: 10 },
     ],
     { width, paint },
   )

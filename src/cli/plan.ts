@@ -40,7 +40,7 @@ Examples:
 }
 
 async function planOf(deps: CliDeps, model: string, flags: DataDirFlags): Promise<PlanReport> {
-  const client = clientOf(deps, flags)
+  const client = await clientOf(deps, flags)
   const file = modelFile(deps, model)
   try {
     const models = await client.models()
@@ -60,7 +60,7 @@ function isSameFile(a: string, b: string): boolean {
 export function renderPlan(report: PlanReport, width: number, paint: Paint): string {
   const verdict = report.fits ? paint.green('fits') : paint.red('does not fit')
   const title = `${paint.bold(printable(report.name))}: ${report.layerCount} layers, ${formatBytes(report.weightBytes)}, ${verdict}\n`
-  const summary = `${wrap(printable(report.summary), width)}\n`
+  const summary = `${wrap(sentence(printable(report.summary)), width)}\n`
   const parts = [title + summary]
   if (report.stages.length > 0) parts.push(renderStages(report, width, paint))
   if (report.fits) {
@@ -90,4 +90,9 @@ function renderStages(report: PlanReport, width: number, paint: Paint): string {
     ],
     { width, paint },
   )
+}
+
+/** Reports' sentences begin in lower case, as part of a longer one. */
+function sentence(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}`
 }

@@ -36,7 +36,7 @@ export async function openSession(
   model: string | undefined,
   options: { readonly flags: SessionFlags; readonly signal: AbortSignal },
 ): Promise<Session> {
-  const client = clientOf(deps, options.flags)
+  const client = await clientOf(deps, options.flags)
   const file = model === undefined ? undefined : modelFile(deps, model)
   const running = await modelsOf(client)
   if (running === undefined && file === undefined) {

@@ -15,7 +15,7 @@ export function addStatus(program: Command, deps: CliDeps): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  $ koinon status\n  $ koinon status --json | jq .kvRows')
   addDataDirOption(command).action(async (flags: DataDirFlags & { readonly json?: boolean }) => {
-    const status = await clientOf(deps, flags).status()
+    const status = await (await clientOf(deps, flags)).status()
     if (flags.json === true) {
       deps.stdout.write(`${JSON.stringify(status, undefined, 2)}\n`)
       return
@@ -56,7 +56,7 @@ function renderStages(stages: readonly StageStatus[], options: TableOptions): st
   return renderTable(
     stages,
     [
-      { title: '  MODEL', cell: stage => `  ${printable(stage.name)}`, canShrink: true },
+      { title: '  MODEL', cell: stage => `  ${printable(stage.name)}`, widthMin: 10 },
       { title: 'LAYERS', cell: stage => `${formatLayers(stage.layers)} of ${stage.layerCount}` },
       { title: 'SLOTS IN USE', cell: stage => `${stage.slots - stage.slotsFree} of ${stage.slots}` },
       { title: 'KV ROWS', cell: stage => groupDigits(stage.kvRows), align: 'right' },
@@ -78,7 +78,7 @@ function renderEngines(engines: readonly EngineStatus[], options: TableOptions):
       { title: '  ROLE', cell: engine => `  ${engine.role}` },
       { title: 'STATE', cell: stateText },
       { title: 'PROCESS', cell: engine => String(engine.pid ?? '-'), align: 'right' },
-      { title: 'DEVICE', cell: engine => engine.device ?? '-', canShrink: true },
+      { title: 'DEVICE', cell: engine => engine.device ?? '-', widthMin: 10 },
       { title: 'WEIGHTS', cell: engine => formatBytes(engine.weightBytes), align: 'right' },
       { title: 'KV CACHE', cell: engine => formatBytes(engine.kvBytes), align: 'right' },
       { title: 'RESTARTS', cell: engine => String(engine.restarts), align: 'right' },
@@ -97,7 +97,7 @@ function renderGenerations(generations: readonly GenerationStatus[], options: Ta
       { title: 'ROLE', cell: one => one.role },
       { title: 'AGE', cell: one => formatDuration(one.ageMs), align: 'right' },
       { title: 'POSITIONS', cell: one => `${groupDigits(one.positions)} of ${groupDigits(one.positionsMax)}` },
-      { title: 'WHERE', cell: whereText, canShrink: true },
+      { title: 'WHERE', cell: whereText, widthMin: 10 },
     ],
     options,
   )

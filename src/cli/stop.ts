@@ -15,7 +15,7 @@ export function addStop(program: Command, deps: CliDeps): void {
     .description('stop the running node')
     .addHelpText('after', '\nExamples:\n  $ koinon stop\n  $ koinon stop --data-dir ./node-b')
   addDataDirOption(command).action(async (flags: DataDirFlags) => {
-    const client = clientOf(deps, flags)
+    const client = await clientOf(deps, flags)
     const { pid } = await client.status()
     await client.stop()
     await waitUntilGone(deps, client)

@@ -7,14 +7,13 @@ export type Column<Row> = {
   readonly title: string
   readonly cell: (row: Row) => string
   readonly align?: 'left' | 'right'
-  /** May be cut to fit the width; others never are. */
-  readonly canShrink?: boolean
+  /** May be cut down to this many columns to fit the width; others never are. */
+  readonly widthMin?: number
 }
 
 export type TableOptions = { readonly width: number; readonly paint: Paint }
 
 const GAP = 2
-const SHRUNK_WIDTH_MIN = 8
 
 /** One line per row under a line of titles, each ended by a line end; columns shrink to fit the width where they may. */
 export function renderTable<Row>(rows: readonly Row[], columns: readonly Column<Row>[], options: TableOptions): string {
@@ -25,8 +24,8 @@ export function renderTable<Row>(rows: readonly Row[], columns: readonly Column<
   let excess = widths.reduce((sum, width) => sum + width + GAP, -GAP) - options.width
   for (const [i, column] of columns.entries()) {
     const width = widths[i] ?? 0
-    if (excess <= 0 || column.canShrink !== true) continue
-    const shrunk = Math.max(Math.min(width, SHRUNK_WIDTH_MIN), width - excess)
+    if (excess <= 0 || column.widthMin === undefined) continue
+    const shrunk = Math.max(Math.min(width, column.widthMin), width - excess)
     excess -= width - shrunk
     widths[i] = shrunk
   }

@@ -53,7 +53,7 @@ export type CliDeps = {
   readonly createLog: (level: LogLevel) => Logger
   readonly defaultDataDir: () => string
   /** Path of the local socket of a node with this data directory. */
-  readonly socketPath: (dataDir: string) => string
+  readonly findSocket: (dataDir: string) => Promise<string>
   readonly builtInModel: string
   readonly serve: (config: NodeConfig, options: ServeOptions) => Promise<Served>
   /** Reads a model file's header and says what this machine alone could do with it. */

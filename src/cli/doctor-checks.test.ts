@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import {
+  checkCores,
+  checkDataDir,
+  checkGpu,
+  checkMemory,
+  checkNode,
+  checkPlatform,
+  gpusPresent,
+} from './doctor-checks.ts'
+
+test('Node before 24 is a problem', () => {
+  assert.equal(checkNode('24.21.0').state, 'ok')
+  assert.equal(checkNode('22.9.0').state, 'fail')
+})
+
+test('the engine needs glibc 2.34, on Linux', () => {
+  assert.equal(checkPlatform('linux', 'x64', '2.34').state, 'ok')
+  assert.equal(checkPlatform('linux', 'x64', '3.0').state, 'ok')
+  assert.equal(checkPlatform('linux', 'x64', '2.31').state, 'fail')
+  assert.match(checkPlatform('linux', 'x64', undefined).advice ?? '', /musl/)
+  assert.equal(checkPlatform('darwin', 'arm64', undefined).state, 'ok')
+  assert.equal(checkPlatform('sunos', 'x64', undefined).state, 'fail')
+})
+
+test('cores and memory are told as this process sees them', () => {
+  assert.equal(checkCores(2, 2).text, '2')
+  assert.match(checkCores(2, 64).text, /^2 of 64/)
+  assert.equal(checkMemory(20e9, 32e9).state, 'ok')
+  assert.equal(checkMemory(1e9, 32e9).state, 'warn')
+})
+
+test('a data directory must be one that can be written, and should be private', t => {
+  const folder = mkdtempSync(join(tmpdir(), 'koinon-test-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const file = join(folder, 'file')
+  writeFileSync(file, '')
+  assert.equal(checkDataDir(join(file, 'below')).state, 'fail')
+  assert.deepEqual(checkDataDir(join(folder, 'a', 'b')), {
+    name: 'Data',
+    state: 'ok',
+    text: `${join(folder, 'a', 'b')} (will be made)`,
+  })
+  const shared = join(folder, 'shared')
+  mkdirSync(shared)
+  chmodSync(shared, 0o755)
+  assert.equal(checkDataDir(shared).advice, `chmod 700 ${shared}`)
+})
+
+test('a GPU that is there but not used comes with the command that installs its package', () => {
+  const packageName = '@node-llama-cpp/linux-x64 3.21.1'
+  const present = gpusPresent(path => path === '/dev/nvidiactl' || path === '/dev/dri/renderD128')
+  assert.deepEqual(present, ['nvidia'])
+  const [check] = checkGpu({ packageName, devices: ['CPU (zen4)'], present })
+  assert.equal(check?.advice, 'npm install --no-save @node-llama-cpp/linux-x64-cuda@3.21.1')
+  assert.deepEqual(checkGpu({ packageName, devices: ['CPU (zen4)', 'CUDA0 (H100)'], present }), [])
+  assert.deepEqual(checkGpu({ packageName, devices: ['CPU (zen4)'], present: gpusPresent(() => false) }), [])
+  const other = gpusPresent(path => path === '/dev/dri/renderD128')
+  assert.match(
+    checkGpu({ packageName, devices: ['CPU'], present: other })[0]?.advice ?? '',
+    /linux-x64-vulkan@3\.21\.1$/,
+  )
+})

@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { integerIn, numberIn, parseApiAddress, parseLayers, parseMultiaddr, parseSize } from './parse.ts'
+
+test('an API address is a host and a port, a port alone, or none', () => {
+  assert.deepEqual(parseApiAddress('127.0.0.1:11435'), { host: '127.0.0.1', port: 11435 })
+  assert.deepEqual(parseApiAddress('0'), { host: '127.0.0.1', port: 0 })
+  assert.deepEqual(parseApiAddress('[::1]:80'), { host: '::1', port: 80 })
+  assert.deepEqual(parseApiAddress('my-host:8080'), { host: 'my-host', port: 8080 })
+  assert.equal(parseApiAddress('none'), 'none')
+  for (const text of ['', 'host', 'host:', ':80', '1.2.3.4:65536', '::1:80', 'a/b:80', 'http://x:80']) {
+    assert.throws(() => parseApiAddress(text), /HOST:PORT/, text)
+  }
+})
+
+test('layers are [A, B), auto or none', () => {
+  assert.deepEqual(parseLayers('0-3'), { kind: 'range', layers: { first: 0, last: 3 } })
+  assert.deepEqual(parseLayers('auto'), { kind: 'auto', nodes: 1 })
+  assert.deepEqual(parseLayers('none'), { kind: 'none' })
+  for (const text of ['', '3', '3-3', '4-3', '-1-3', '0-3,5-7', 'all'])
+    assert.throws(() => parseLayers(text), /A < B/, text)
+})
+
+test('sizes are decimal unless they say otherwise', () => {
+  assert.equal(parseSize('500M'), 500_000_000)
+  assert.equal(parseSize('1.5GB'), 1_500_000_000)
+  assert.equal(parseSize('2 GiB'), 2 * 2 ** 30)
+  assert.equal(parseSize('1048576'), 1_048_576)
+  for (const text of ['', '0', '-1', 'GB', '1XB', '1e9', '9999999TB'])
+    assert.throws(() => parseSize(text), /size/, text)
+})
+
+test('numbers outside their range are refused', () => {
+  assert.equal(integerIn(1, 8)('8'), 8)
+  for (const text of ['0', '9', '1.5', '', ' ', '1e1', '0x1'])
+    assert.throws(() => integerIn(1, 8)(text), /from 1 to 8/, text)
+  assert.equal(numberIn(0, 2)('0.7'), 0.7)
+  for (const text of ['-0.1', '2.1', 'NaN', '', 'warm']) assert.throws(() => numberIn(0, 2)(text), /from 0 to 2/, text)
+})
+
+test('a peer must look like a multiaddr', () => {
+  assert.equal(parseMultiaddr('/ip4/10.0.0.1/tcp/4001'), '/ip4/10.0.0.1/tcp/4001')
+  for (const text of ['10.0.0.1:4001', '', '/', '/ip4/ 1']) assert.throws(() => parseMultiaddr(text), /multiaddr/, text)
+})
