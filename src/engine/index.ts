@@ -1,2 +1,11 @@
 /** The compute engine: ggml by FFI in child processes. The one module that knows ggml. */
+export type { EngineDescription } from './child/description.ts'
+export { createEdgeEngine } from './edge-engine.ts'
+export { EngineError, type EngineFault } from './errors.ts'
+export type { QuantizeType } from './llama/quantize.ts'
+export type { ReferenceLoad } from './llama/reference-model.ts'
+export { describeEngine, type MachineMeasure, measureMachine, quantize, type QuantizeOptions } from './one-shot.ts'
+export { createReference, type ReferenceAnswer, type ReferenceBenchmark, type ReferenceEngine } from './reference.ts'
+export { createStageEngine } from './stage-engine.ts'
+export type { EngineDeps } from './supervisor.ts'
 export type * from './types.ts'

@@ -1,0 +1,20 @@
+/** What each role of an engine child must be able to do: answer one command at a time. */
+import { EngineError } from '../errors.ts'
+import type { Message } from './protocol.ts'
+
+/** Says something about the request before its reply. */
+export type Notify = (...payload: readonly Uint8Array[]) => void
+
+/** Answers one command. What it throws as a `KoinonError` goes back as a failure; anything else ends the child. */
+export type Handler = (message: Message, notify: Notify) => Promise<readonly Uint8Array[]> | readonly Uint8Array[]
+
+/** The parent sends a role only its own commands, so another one is a bug. */
+export function unknownCommand(kind: number): TypeError {
+  return new TypeError(`this engine child knows no command ${kind}`)
+}
+
+/** @throws EngineError where nothing is loaded */
+export function requireLoaded<T>(session: T | undefined): T {
+  if (session === undefined) throw new EngineError({ code: 'ENGINE_NOT_LOADED' }, 'no model is loaded')
+  return session
+}

@@ -1,0 +1,75 @@
+/**
+ * The entry of an engine child process: `main.ts ROLE OPTIONS`, with the command pipe on fd 3 and the lifeline on fd 4.
+ *
+ * A process of its own, because ggml and libllama end the process on some errors and read files from strangers: a crash
+ * takes one engine along and nothing else. It has no keys, no environment and no listening socket. Commands run one
+ * after another, in order; computing happens on the main thread, where ggml is fastest.
+ */
+import { Socket } from 'node:net'
+import { Worker } from 'node:worker_threads'
+import { KoinonError } from '#base'
+import { EngineError } from '../errors.ts'
+import { type GgmlRuntime, openRuntime } from '../ggml/runtime.ts'
+import { CHILD_FRAME_BYTES_MAX } from '../limits.ts'
+import type { EngineOptions } from '../types.ts'
+import { MessageReader, sendMessage } from './frames.ts'
+import type { Handler } from './handler.ts'
+import { byteLengthOf, type ChildRole, encodeJson, KIND, type Message } from './protocol.ts'
+
+const COMMAND_FD = 3
+const LIFELINE_FD = 4
+
+/** Each child reads only the code of its own role, so that it starts fast. */
+const HANDLERS: Readonly<Record<ChildRole, () => Promise<(open: () => GgmlRuntime) => Handler>>> = {
+  stage: async () => (await import('./stage-role.ts')).createStageHandler,
+  edge: async () => (await import('./edge-role.ts')).createEdgeHandler,
+  reference: async () => (await import('./reference-role.ts')).createReferenceHandler,
+  tool: async () => (await import('./tool-role.ts')).createToolHandler,
+}
+
+async function main(role: ChildRole, options: EngineOptions): Promise<void> {
+  const lifeline = new Worker(new URL('./lifeline.ts', import.meta.url), { workerData: LIFELINE_FD })
+  lifeline.unref()
+  // Ctrl-C in a terminal reaches the whole group; the node decides when its engines end.
+  for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined)
+
+  let runtime: GgmlRuntime | undefined
+  const open = (): GgmlRuntime => {
+    runtime ??= openRuntime(options)
+    return runtime
+  }
+  const createHandler = await HANDLERS[role]()
+  const handle = createHandler(open)
+  const pipe = new Socket({ fd: COMMAND_FD, readable: true, writable: true })
+  const reader = new MessageReader(CHILD_FRAME_BYTES_MAX)
+  let turn = Promise.resolve()
+  pipe.on('data', (piece: Buffer) => {
+    for (const message of reader.push(piece)) turn = turn.then(() => answer(pipe, handle, message))
+  })
+  // The node closed the pipe: it asked for the end, or is gone. There is nobody left to tell about an error.
+  pipe.on('end', () => process.exit(0)).on('error', () => process.exit(0))
+  sendMessage(pipe, { id: 0, kind: KIND.ready }, [])
+}
+
+async function answer(pipe: Socket, handle: Handler, message: Message): Promise<void> {
+  const { id } = message
+  try {
+    const reply = await handle(message, (...payload) => sendMessage(pipe, { id, kind: KIND.event }, payload))
+    const bytes = byteLengthOf(reply)
+    if (bytes > CHILD_FRAME_BYTES_MAX) {
+      throw new EngineError(
+        { code: 'ENGINE_REQUEST_TOO_LARGE', bytes, bytesMax: CHILD_FRAME_BYTES_MAX },
+        `the answer has ${bytes} bytes; ${CHILD_FRAME_BYTES_MAX} are accepted. Ask for less at once`,
+      )
+    }
+    sendMessage(pipe, { id, kind: KIND.reply }, reply)
+  } catch (error) {
+    // Anything but an error of ours is a bug, after which nothing in here can be trusted: the rejection ends the process.
+    if (!(error instanceof KoinonError)) throw error
+    sendMessage(pipe, { id, kind: KIND.fail }, [encodeJson({ fault: error.fault, message: error.message })])
+  }
+  // The next command may compute into the buffer that is still being sent.
+  if (pipe.writableLength > 0) await new Promise<void>(resolve => void pipe.write(new Uint8Array(0), () => resolve()))
+}
+
+await main(process.argv[2] as ChildRole, JSON.parse(process.argv[3] ?? '{}') as EngineOptions)

@@ -1,0 +1,35 @@
+/** The child of the reference engine: libllama with a whole model, apart from everything of ours. */
+import { systemClock } from '#base'
+import type { GgmlRuntime } from '../ggml/runtime.ts'
+import { openLlama } from '../llama/library.ts'
+import { type ReferenceLoad, ReferenceModel } from '../llama/reference-model.ts'
+import { asBytes, decodeGenerate, encodeReferenceStep } from './codec.ts'
+import { type Handler, requireLoaded, unknownCommand } from './handler.ts'
+import { decodeJson, encodeJson, KIND } from './protocol.ts'
+
+export function createReferenceHandler(open: () => GgmlRuntime): Handler {
+  let model: ReferenceModel | undefined
+  return ({ kind, payload }, notify) => {
+    switch (kind) {
+      case KIND.load: {
+        model?.free()
+        model = undefined
+        model = new ReferenceModel(
+          { llama: openLlama(open()), clock: systemClock },
+          decodeJson(payload) as ReferenceLoad,
+        )
+        return [encodeJson({ vocabularySize: model.vocabularySize, contextMax: model.contextMax })]
+      }
+      case KIND.generate: {
+        const request = decodeGenerate(payload)
+        for (const { logits, ...step } of requireLoaded(model).generate(request.tokens, request.count)) {
+          // libllama writes the next step's logits over these, and the pipe may still be sending: hence the copy.
+          notify(encodeReferenceStep(step), request.logits ? asBytes(logits.slice()) : new Uint8Array(0))
+        }
+        return []
+      }
+      default:
+        throw unknownCommand(kind)
+    }
+  }
+}

@@ -1,0 +1,31 @@
+/** The child of a `StageEngine`: a range of layers. */
+import type { GgmlRuntime } from '../ggml/runtime.ts'
+import { StageSession } from '../stage-session.ts'
+import type { StageLoad } from '../types.ts'
+import { decodeStep, decodeUint32, encodeProgress } from './codec.ts'
+import { type Handler, requireLoaded, unknownCommand } from './handler.ts'
+import { decodeJson, encodeJson, KIND } from './protocol.ts'
+
+export function createStageHandler(open: () => GgmlRuntime): Handler {
+  let session: StageSession | undefined
+  return async ({ kind, payload }, notify) => {
+    switch (kind) {
+      case KIND.load: {
+        session?.free()
+        session = undefined
+        const next = new StageSession(open())
+        const request = decodeJson(payload) as StageLoad
+        const report = await next.load(request, (done, total) => notify(encodeProgress(done, total)))
+        session = next
+        return [encodeJson(report)]
+      }
+      case KIND.step:
+        return [requireLoaded(session).step(decodeStep(payload))]
+      case KIND.release:
+        requireLoaded(session).release(decodeUint32(payload))
+        return []
+      default:
+        throw unknownCommand(kind)
+    }
+  }
+}

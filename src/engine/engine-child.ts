@@ -1,0 +1,247 @@
+/**
+ * One life of one engine child process, as the node sees it: start, requests, end. What to do after a crash is the
+ * supervisor's business.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import type { Duplex } from 'node:stream'
+import { type CancelTimer, type Clock, KoinonError } from '#base'
+import { MessageReader, sendMessage } from './child/frames.ts'
+import {
+  byteLengthOf,
+  type ChildRole,
+  decodeJson,
+  type FailureReport,
+  KIND,
+  type Kind,
+  type Message,
+} from './child/protocol.ts'
+import { EngineError, type EngineFault } from './errors.ts'
+import {
+  CHILD_FRAME_BYTES_MAX,
+  CHILD_HEAP_BYTES_MAX,
+  CHILD_REQUEST_MS_MAX,
+  CHILD_START_MS_MAX,
+  CHILD_STDERR_BYTES_MAX,
+  CHILD_STOP_MS_MAX,
+  CHILD_WAITING_BYTES_MAX,
+  CHILD_WAITING_MAX,
+} from './limits.ts'
+import type { EngineOptions } from './types.ts'
+
+export type ChildSpec = { readonly role: ChildRole; readonly options: EngineOptions }
+
+export type RequestOptions = {
+  /** What the child says before its answer. Each renews the time limit. */
+  readonly onEvent?: (payload: Uint8Array) => void
+  /** @default CHILD_REQUEST_MS_MAX */
+  readonly timeoutMs?: number
+}
+
+type Waiting = {
+  readonly resolve: (payload: Uint8Array) => void
+  readonly reject: (error: Error) => void
+  readonly onEvent: ((payload: Uint8Array) => void) | undefined
+  readonly timeoutMs: number
+  cancelTimer: CancelTimer
+}
+
+const ENTRY = fileURLToPath(new URL('./child/main.ts', import.meta.url))
+
+export class EngineChild {
+  readonly #clock: Clock
+  readonly #process: ChildProcess
+  readonly #pipe: Duplex
+  readonly #waiting = new Map<number, Waiting>()
+  readonly #reader = new MessageReader(CHILD_FRAME_BYTES_MAX)
+  readonly #ready = Promise.withResolvers<void>()
+  #nextId = 1
+  #stderr = ''
+  /** Why we ended it ourselves, where we did. */
+  #killReason: string | undefined
+  #isAskedToEnd = false
+  #crash: EngineError | undefined
+  /** Resolves when the process is gone: with the crash, or with undefined where it was asked to end. */
+  readonly ended: Promise<EngineError | undefined>
+
+  /** Starts the process. Await `ready()` before the first request. */
+  constructor(deps: { readonly clock: Clock }, spec: ChildSpec) {
+    this.#clock = deps.clock
+    const flags = [
+      '--no-warnings',
+      // On SIGUSR1 Node would open the inspector's port.
+      '--disable-sigusr1',
+      `--max-old-space-size=${CHILD_HEAP_BYTES_MAX / 2 ** 20}`,
+    ]
+    this.#process = spawn(process.execPath, [...flags, ENTRY, spec.role, JSON.stringify(spec.options)], {
+      // `overlapped` is what an asynchronous pipe is called on Windows; elsewhere it means `pipe`. The last one is the
+      // lifeline: nothing is written to it, it ends with this process.
+      stdio: ['ignore', 'pipe', 'pipe', 'overlapped', 'overlapped'],
+      env: childEnvironment(),
+      windowsHide: true,
+    })
+    this.#pipe = this.#process.stdio[3] as Duplex
+    this.#process.stdout?.resume()
+    this.#process.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#stderr = (this.#stderr + text).slice(-CHILD_STDERR_BYTES_MAX)
+    })
+    this.#pipe.on('data', (piece: Buffer) => this.#onData(piece))
+    // A broken pipe says less than the end of the process, which follows.
+    this.#pipe.on('error', () => this.#process.kill('SIGKILL'))
+    this.#process.stdio[4]?.on('error', () => undefined)
+    this.ended = new Promise(resolve => {
+      this.#process.once('error', cause => {
+        if (this.#process.pid !== undefined) return
+        resolve(this.#end(new EngineError({ code: 'ENGINE_START_FAILED', reason: cause.message }, cause.message)))
+      })
+      // `close` comes after `exit` and the last of stderr.
+      this.#process.once('close', (exitCode, signal) => resolve(this.#end(this.#crashOf(exitCode, signal))))
+    })
+  }
+
+  /** 0 where the process could not be started. */
+  get pid(): number {
+    return this.#process.pid ?? 0
+  }
+
+  /** Whether it takes no more requests: it was told to end, or has. */
+  get isEnding(): boolean {
+    return this.#isAskedToEnd || this.#crash !== undefined
+  }
+
+  /** @throws EngineError where it does not start */
+  async ready(): Promise<void> {
+    const cancel = this.#clock.after(CHILD_START_MS_MAX, () => this.kill(`did not start in ${CHILD_START_MS_MAX} ms`))
+    try {
+      await this.#ready.promise
+    } finally {
+      cancel()
+    }
+  }
+
+  /** @throws EngineError what the child answered, ENGINE_CRASHED, ENGINE_BUSY or ENGINE_REQUEST_TOO_LARGE */
+  request(kind: Kind, payload: readonly Uint8Array[], options: RequestOptions = {}): Promise<Uint8Array> {
+    const refusal = this.#refusal(payload)
+    if (refusal !== undefined) return Promise.reject(refusal)
+    const id = this.#nextId++
+    const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>()
+    const timeoutMs = options.timeoutMs ?? CHILD_REQUEST_MS_MAX
+    const cancelTimer = this.#startTimer(timeoutMs)
+    this.#waiting.set(id, { resolve, reject, onEvent: options.onEvent, timeoutMs, cancelTimer })
+    sendMessage(this.#pipe, { id, kind }, payload)
+    return promise
+  }
+
+  /** Asks it to end by closing the pipe, and kills it where it does not. Resolves when it is gone. */
+  async end(): Promise<void> {
+    this.#isAskedToEnd = true
+    this.#pipe.end()
+    const cancel = this.#clock.after(CHILD_STOP_MS_MAX, () => this.#process.kill('SIGKILL'))
+    await this.ended
+    cancel()
+  }
+
+  /** Ends it now. @param reason what it did wrong, for its crash report; undefined: nothing, it is not a crash */
+  kill(reason: string | undefined): void {
+    if (reason === undefined) this.#isAskedToEnd = true
+    else this.#killReason = reason
+    this.#process.kill('SIGKILL')
+  }
+
+  #refusal(payload: readonly Uint8Array[]): EngineError | undefined {
+    if (this.#crash !== undefined) return this.#crash
+    if (this.#isAskedToEnd) return stopped()
+    const bytes = byteLengthOf(payload)
+    if (bytes > CHILD_FRAME_BYTES_MAX) {
+      return new EngineError(
+        { code: 'ENGINE_REQUEST_TOO_LARGE', bytes, bytesMax: CHILD_FRAME_BYTES_MAX },
+        `a request of ${bytes} bytes is too large for an engine: ${CHILD_FRAME_BYTES_MAX} are accepted`,
+      )
+    }
+    const waiting = this.#waiting.size
+    if (waiting < CHILD_WAITING_MAX && this.#pipe.writableLength + bytes <= CHILD_WAITING_BYTES_MAX) return undefined
+    return new EngineError({ code: 'ENGINE_BUSY', waiting }, `the engine is busy: ${waiting} requests wait for it`)
+  }
+
+  #startTimer(timeoutMs: number): CancelTimer {
+    return this.#clock.after(timeoutMs, () => this.kill(`gave no answer for ${timeoutMs} ms`))
+  }
+
+  #onData(piece: Buffer): void {
+    try {
+      for (const message of this.#reader.push(piece)) this.#onMessage(message)
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error
+      this.kill(`sent ${error.message}`)
+    }
+  }
+
+  #onMessage({ id, kind, payload }: Message): void {
+    if (kind === KIND.ready) this.#ready.resolve()
+    const waiting = this.#waiting.get(id)
+    if (waiting === undefined) return
+    waiting.cancelTimer()
+    if (kind === KIND.event) {
+      waiting.cancelTimer = this.#startTimer(waiting.timeoutMs)
+      waiting.onEvent?.(payload)
+      return
+    }
+    this.#waiting.delete(id)
+    if (kind === KIND.reply) {
+      waiting.resolve(payload)
+    } else {
+      waiting.reject(toError(decodeJson(payload) as FailureReport))
+    }
+  }
+
+  #crashOf(exitCode: number | null, signal: string | null): EngineError | undefined {
+    if (this.#isAskedToEnd) return undefined
+    const lastLine = this.#killReason ?? lastLineOf(this.#stderr)
+    const how = signal === null ? `with exit code ${exitCode}` : `by ${signal}`
+    const why = lastLine === '' ? '' : `: ${lastLine}`
+    return new EngineError(
+      { code: 'ENGINE_CRASHED', exitCode, signal, lastLine },
+      `the engine process ended ${how}${why}`,
+    )
+  }
+
+  /** Settles everything that waits. */
+  #end(crash: EngineError | undefined): EngineError | undefined {
+    this.#crash = crash
+    const error = crash ?? stopped()
+    this.#ready.promise.catch(() => undefined) // Nobody may be waiting for the start.
+    this.#ready.reject(error)
+    for (const { reject, cancelTimer } of this.#waiting.values()) {
+      cancelTimer()
+      reject(error)
+    }
+    this.#waiting.clear()
+    return crash
+  }
+}
+
+/** What the child threw. Errors of this module are of its class again; others came from reading the file. */
+function toError({ fault, message }: FailureReport): KoinonError {
+  const isOurs = /^(?:ENGINE|EDGE)_/.test(fault.code)
+  return isOurs ? new EngineError(fault as EngineFault, message) : new KoinonError(fault, message)
+}
+
+export function stopped(): EngineError {
+  return new EngineError({ code: 'ENGINE_STOPPED' }, 'the engine was stopped')
+}
+
+/** Nothing of ours goes down to the child. Windows programs do not start without SystemRoot. */
+function childEnvironment(): Record<string, string> {
+  const systemRoot = process.env['SystemRoot']
+  // ggml would start a debugger to print where it failed.
+  return { GGML_NO_BACKTRACE: '1', ...(systemRoot !== undefined && { SystemRoot: systemRoot }) }
+}
+
+/** What ggml said when it gave up; else the first line of an uncaught error; else the last line. */
+function lastLineOf(stderr: string): string {
+  const lines = stderr.split('\n').map(line => line.trim())
+  const telling = lines.findLast(line =>
+    /GGML_ASSERT|GGML_ABORT|FATAL ERROR|^\w*Error\b|terminate called|what\(\):/.test(line),
+  )
+  return (telling ?? lines.findLast(line => line !== '') ?? '').slice(0, 300)
+}
