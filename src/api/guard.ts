@@ -7,16 +7,20 @@ import { ApiError } from './errors.ts'
 
 export type HostRules = {
   /** Names under which this surface may be addressed, beside loopback names and the connection's own address. */
-  readonly names: ReadonlySet<string>
+  readonly hosts: ReadonlySet<string>
+  /** Names from which pages may use it, on any port. Not the bound address: other programs serve pages there too. */
+  readonly origins: ReadonlySet<string>
   /** Take any Host: someone else (a reverse proxy) checks it. */
   readonly isAnyHost: boolean
 }
 
 /** @param bound the address that was listened on @param allowed further host names; `*` takes any */
 export function createHostRules(bound: string, allowed: readonly string[]): HostRules {
-  const own = bound === '0.0.0.0' || bound === '::' ? [] : [bound]
+  const toNames = (hosts: readonly string[]): string[] => hosts.map(host => readHost(host)?.name ?? host.toLowerCase())
+  const isAnyAddress = bound === '0.0.0.0' || bound === '::'
   return {
-    names: new Set([...own, ...allowed].map(name => readHost(name)?.name ?? name.toLowerCase())),
+    hosts: new Set(toNames(isAnyAddress ? allowed : [bound, ...allowed])),
+    origins: new Set(toNames(allowed)),
     isAnyHost: allowed.includes('*'),
   }
 }
@@ -40,14 +44,14 @@ export function checkCaller(caller: Caller, rules: HostRules): void {
   if (caller.origin === undefined) return
   const origin = readOrigin(caller.origin)
   // Same name and port as the Host: the page came from this surface. A listed name may stand behind a proxy.
-  if (origin !== undefined && (origin.authority === host?.authority || rules.names.has(origin.name))) return
+  if (origin !== undefined && (origin.authority === host?.authority || rules.origins.has(origin.name))) return
   throw new ApiError({ code: 'API_ORIGIN_REFUSED' }, 'pages of other origins may not use this API from a browser')
 }
 
 function isKnownHost(name: string, localAddress: string | undefined, rules: HostRules): boolean {
   if (name === 'localhost' || name.endsWith('.localhost') || name === '[::1]') return true
   if (/^127(?:\.\d{1,3}){3}$/.test(name)) return true
-  return rules.names.has(name) || (localAddress !== undefined && name === toName(localAddress))
+  return rules.hosts.has(name) || (localAddress !== undefined && name === toName(localAddress))
 }
 
 /** An IP address as a URL writes it: no IPv4 in IPv6, brackets around IPv6. */

@@ -1,0 +1,187 @@
+/** The node's local socket, as the command line uses it. */
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { type IncomingMessage, request as httpRequest } from 'node:http'
+import { createServer as createNetServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { ApiError, startLocalApi } from '#api'
+import { ManualClock, seededRandom, silentLogger, TimeoutError } from '#base'
+import { type CompletionRequest, GREEDY, type OpenAiError } from '#wire'
+import {
+  collect,
+  createScriptedNode,
+  failing,
+  MODEL,
+  saying,
+  sayingOnceThenWaiting,
+  type Script,
+  type ScriptedNode,
+} from './support/scripted-node.ts'
+
+const REQUEST: CompletionRequest = {
+  model: 'x',
+  prompt: { kind: 'text', text: 'Hello' },
+  sampling: GREEDY,
+  stop: [],
+}
+
+const isWindows = process.platform === 'win32'
+
+async function socketPath(t: TestContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'koinon-api-'))
+  t.after(() => rm(directory, { recursive: true, force: true }))
+  return isWindows ? `\\\\.\\pipe\\${directory.replaceAll(/\W/g, '-')}` : join(directory, 'node.sock')
+}
+
+type Setup = { readonly node: ScriptedNode; readonly socket: string; readonly stopAsked: Promise<void> }
+
+async function setUp(t: TestContext, script?: Script): Promise<Setup> {
+  const node = createScriptedNode(script)
+  const socket = await socketPath(t)
+  const stopAsked = Promise.withResolvers<void>()
+  const api = await startLocalApi(
+    { node, clock: new ManualClock(), random: seededRandom(1), log: silentLogger },
+    { socket, onStop: () => stopAsked.resolve() },
+  )
+  t.after(() => api.stop())
+  return { node, socket, stopAsked: stopAsked.promise }
+}
+
+async function open(socket: string, path: string, body?: unknown): Promise<IncomingMessage> {
+  const request = httpRequest({
+    socketPath: socket,
+    path,
+    agent: false,
+    method: body === undefined ? 'GET' : 'POST',
+    headers: { host: 'anything', ...(body !== undefined && { 'content-type': 'application/json' }) },
+  })
+  request.end(body === undefined ? undefined : JSON.stringify(body))
+  const [response] = (await once(request, 'response')) as [IncomingMessage]
+  return response
+}
+
+async function ask(socket: string, path: string, body?: unknown): Promise<{ status: number; text: string }> {
+  const response = await open(socket, path, body)
+  return { status: response.statusCode ?? 0, text: (await collect(response.setEncoding('utf8'))).join('') }
+}
+
+function lines(text: string): unknown[] {
+  assert.ok(text.endsWith('\n'))
+  return text
+    .trimEnd()
+    .split('\n')
+    .map(line => JSON.parse(line) as unknown)
+}
+
+test('status, peers, models and a plan are told as they are', async t => {
+  const { node, socket } = await setUp(t)
+  assert.deepEqual(JSON.parse((await ask(socket, '/local/status')).text), node.status())
+  assert.deepEqual(JSON.parse((await ask(socket, '/local/peers')).text), [])
+  assert.deepEqual(JSON.parse((await ask(socket, '/local/models')).text), [MODEL])
+  assert.deepEqual(JSON.parse((await ask(socket, '/local/plan?model=a%20b')).text), node.plan('a b'))
+  assert.equal((await ask(socket, '/local/plan')).status, 400)
+  assert.equal((await ask(socket, '/v1/models')).status, 200)
+})
+
+test('a completion is told event by event, one a line', async t => {
+  const { node, socket } = await setUp(t, saying(['a', 'b']))
+  const wanted = { ...REQUEST, tokensMax: 9, topLogprobs: 1, logits: true, ignoreEnd: true }
+  const { status, text } = await ask(socket, '/local/complete', wanted)
+  assert.equal(status, 200)
+  assert.deepEqual(node.requests, [wanted])
+  const expected = await collect(saying(['a', 'b'])(wanted, { signal: new AbortController().signal }))
+  assert.deepEqual(lines(text), expected)
+})
+
+test('a generation that fails ends with a line that says why', async t => {
+  for (const events of [0, 3]) {
+    const { socket } = await setUp(t, failing(new TimeoutError('a step', 7), events))
+    const { status, text } = await ask(socket, '/local/complete', REQUEST)
+    assert.equal(status, 200)
+    assert.equal(lines(text).length, events + 1)
+    assert.deepEqual(lines(text).at(-1), {
+      kind: 'error',
+      code: 'TIMEOUT',
+      message: 'a step took longer than 7 ms',
+    })
+  }
+})
+
+test('a request in the wrong form is refused before the node sees it', async t => {
+  const { node, socket } = await setUp(t)
+  const { sampling: _, ...noSampling } = REQUEST
+  const wrong = [
+    {},
+    noSampling,
+    { ...REQUEST, prompt: { kind: 'song' } },
+    { ...REQUEST, prompt: { kind: 'tokens', tokens: [1.5] } },
+    { ...REQUEST, sampling: { ...GREEDY, seed: 2 ** 32 } },
+    { ...REQUEST, tokensMax: 0 },
+    { ...REQUEST, topLogprobs: 21 },
+  ]
+  for (const body of wrong) {
+    const { status, text } = await ask(socket, '/local/complete', body)
+    assert.equal(status, 400, JSON.stringify(body))
+    assert.equal((JSON.parse(text) as OpenAiError).error.code, 'API_REQUEST_INVALID')
+  }
+  assert.equal(node.requests.length, 0)
+})
+
+test('a command that goes away aborts its generation', async t => {
+  const { node, socket } = await setUp(t, sayingOnceThenWaiting)
+  const response = await open(socket, '/local/complete', REQUEST)
+  await once(response, 'data')
+  const aborted = once(node.signals[0] ?? assert.fail('no generation'), 'abort')
+  response.destroy()
+  await aborted
+  await node.idle()
+})
+
+test('the order to stop is answered, then carried out', async t => {
+  const { socket, stopAsked } = await setUp(t)
+  const { status, text } = await ask(socket, '/local/stop', {})
+  assert.equal(status, 202)
+  assert.deepEqual(JSON.parse(text), { stopping: true })
+  await stopAsked
+})
+
+test('only the owner may open the socket, and it is gone after a stop', { skip: isWindows }, async t => {
+  const socket = await socketPath(t)
+  const deps = { node: createScriptedNode(), clock: new ManualClock(), random: seededRandom(1), log: silentLogger }
+  const mask = process.umask()
+  const api = await startLocalApi(deps, { socket, onStop: () => undefined })
+  assert.equal((await stat(socket)).mode & 0o777, 0o600)
+  assert.equal(process.umask(), mask)
+  await Promise.all([api.stop(), api.stop()])
+  await assert.rejects(stat(socket), { code: 'ENOENT' })
+})
+
+test('a socket that a killed node left is replaced; any other file stays', { skip: isWindows }, async t => {
+  const deps = { node: createScriptedNode(), clock: new ManualClock(), random: seededRandom(1), log: silentLogger }
+  const stale = await socketPath(t)
+  // A listening socket whose file is still there when the new node starts.
+  const old = createNetServer().listen(stale)
+  await once(old, 'listening')
+  const api = await startLocalApi(deps, { socket: stale, onStop: () => undefined })
+  t.after(() => api.stop())
+  assert.equal((await ask(stale, '/local/peers')).status, 200)
+  old.close()
+
+  const other = await socketPath(t)
+  await writeFile(other, 'precious')
+  await assert.rejects(startLocalApi(deps, { socket: other, onStop: () => undefined }), (error: unknown) => {
+    assert.ok(error instanceof ApiError)
+    assert.equal(error.code, 'API_LISTEN_FAILED')
+    return true
+  })
+  assert.equal((await stat(other)).size, 8)
+})
+
+test('a path that is too long for a socket is a clear error', { skip: isWindows }, async t => {
+  const deps = { node: createScriptedNode(), clock: new ManualClock(), random: seededRandom(1), log: silentLogger }
+  const socket = `${await socketPath(t)}${'x'.repeat(120)}`
+  await assert.rejects(startLocalApi(deps, { socket, onStop: () => undefined }), /cannot listen on its socket/)
+})
