@@ -96,11 +96,11 @@ export class EdgeSession {
       )
     }
     headGraph.input.bytes.set(row)
-    refuseNonFinite(toFloats(headGraph.input.bytes), 'input')
+    refuseNonFinite(headGraph.input.bytes, 'input')
     headGraph.run()
-    const logits = toFloats(headGraph.output.bytes).slice()
-    refuseNonFinite(logits, 'output')
-    return logits
+    const bytes = headGraph.output.bytes.slice()
+    refuseNonFinite(bytes, 'output')
+    return new Float32Array(bytes.buffer)
   }
 
   /** Gives all memory back. Idempotent; `load` may follow. */
@@ -254,12 +254,8 @@ function checkTokens(tokens: Int32Array, config: ModelConfig): void {
   )
 }
 
-function toFloats(bytes: Uint8Array): Float32Array<ArrayBuffer> {
-  return new Float32Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength / 4)
-}
-
-function refuseNonFinite(values: Float32Array, side: 'input' | 'output'): void {
-  if (areFinite(values)) return
+function refuseNonFinite(bytes: Uint8Array, side: 'input' | 'output'): void {
+  if (areFinite(bytes)) return
   throw new EngineError(
     { code: 'ENGINE_NON_FINITE', side },
     side === 'input'

@@ -259,7 +259,7 @@ function checkStep(
 
 /** @param bytes f32, aligned to 4 bytes */
 function refuseNonFinite(bytes: Uint8Array, side: 'input' | 'output'): void {
-  if (areFinite(new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4))) return
+  if (areFinite(bytes)) return
   throw new EngineError(
     { code: 'ENGINE_NON_FINITE', side },
     side === 'input'

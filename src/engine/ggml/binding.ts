@@ -248,13 +248,13 @@ export function viewMemory(address: bigint, size: number): ArrayBuffer {
   return koffi.view(address, size)
 }
 
-/** Makes a function that a back end handed out callable. */
-export function procedureAt<T extends (...args: never[]) => unknown>(
+/** Makes a function that a back end handed out callable. The caller knows its signature and casts. */
+export function procedureAt(
   address: FunctionPointer,
   result: string,
   args: readonly string[],
-): T {
-  return koffi.decode(address, koffi.proto(result, [...args])) as T
+): (...args: never[]) => unknown {
+  return koffi.decode(address, koffi.proto(result, [...args]))
 }
 
 /** Reads a null-terminated array of pointers. */

@@ -8,7 +8,6 @@ import {
   type BufferType,
   type Device,
   DEVICE_CPU,
-  type FunctionPointer,
   type Ggml,
   procedureAt,
   readPointers,
@@ -109,18 +108,7 @@ function openCpu(library: Library, device: Device, threads: number): ComputeDevi
   const backend = ggml.initDevice(device, null)
   if (backend === null) return undefined
   const registry = ggml.deviceRegistry(device)
-  const setThreads = procedure<(backend: Backend, threads: number) => void>(ggml, registry, {
-    name: 'ggml_backend_set_n_threads',
-    result: 'void',
-    args: ['void *', 'int'],
-  })
-  setThreads?.(backend, threads)
-  const extraTypes = procedure<(device: Device) => bigint | null>(ggml, registry, {
-    name: 'ggml_backend_dev_get_extra_bufts',
-    result: 'void *',
-    args: ['void *'],
-  })
-  const extras = extraTypes?.(device) ?? null
+  setThreads(ggml, registry, { backend, threads })
   const defaultType = ggml.deviceBufferType(device)
   return {
     ggml,
@@ -130,7 +118,7 @@ function openCpu(library: Library, device: Device, threads: number): ComputeDevi
     text: `CPU (${library.cpuVariant})`,
     profile: `cpu-${library.cpuVariant}`,
     defaultType,
-    weightTypes: [...(extras === null ? [] : (readPointers(extras, BACKEND_DEVICES_MAX) as BufferType[])), defaultType],
+    weightTypes: [...extraBufferTypes(ggml, registry, device), defaultType],
     freeBytes: () => process.availableMemory(),
   }
 }
@@ -169,15 +157,25 @@ function freeDeviceBytes(ggml: Ggml, device: Device): number {
   return Number(free[0] ?? 0n)
 }
 
-type Signature = { readonly name: string; readonly result: string; readonly args: readonly string[] }
-
-function procedure<T extends (...args: never[]) => unknown>(
+/** Sets how many threads each compute uses, where the back end lets that be set. */
+function setThreads(
   ggml: Ggml,
   registry: Registry,
-  { name, result, args }: Signature,
-): T | undefined {
-  const address: FunctionPointer | null = ggml.procedure(registry, name)
-  return address === null ? undefined : procedureAt<T>(address, result, args)
+  call: { readonly backend: Backend; readonly threads: number },
+): void {
+  const address = ggml.procedure(registry, 'ggml_backend_set_n_threads')
+  if (address === null) return
+  const set = procedureAt(address, 'void', ['void *', 'int']) as (backend: Backend, threads: number) => void
+  set(call.backend, call.threads)
+}
+
+/** Buffer types beyond the default in which the CPU computes faster. */
+function extraBufferTypes(ggml: Ggml, registry: Registry, device: Device): BufferType[] {
+  const address = ggml.procedure(registry, 'ggml_backend_dev_get_extra_bufts')
+  if (address === null) return []
+  const list = procedureAt(address, 'void *', ['void *']) as (device: Device) => bigint | null
+  const array = list(device)
+  return array === null ? [] : (readPointers(array, BACKEND_DEVICES_MAX) as BufferType[])
 }
 
 function noDevice(library: Library, why: string): EngineError {

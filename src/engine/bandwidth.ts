@@ -1,0 +1,66 @@
+/**
+ * How fast this machine reads weights: decoding one token reads every weight once and does little else, so bytes per
+ * second foretell the time of a step.
+ */
+import { ComputeMemory } from './compute-memory.ts'
+import { EngineError } from './errors.ts'
+import { F32 } from './ggml/binding.ts'
+import type { GgmlRuntime } from './ggml/runtime.ts'
+
+/** Q8_0: 32 numbers in 34 bytes. */
+const Q8_0 = { id: 8, blockSize: 32, blockBytes: 34 }
+const COLUMNS = 2048
+const ROWS = 4096
+/** Together about 71 MB: more than the caches of most processors. */
+const MATRICES = 8
+/** One product over everything takes 1 to 20 ms; the measurement ends after this time, or this many. */
+const MEASURE_MS = 100
+const ROUNDS_MAX = 50
+
+/** Bytes of weights per second that a one-row product reads, at the runtime's threads. Takes about a quarter of a second. */
+export function measureWeightBandwidth(runtime: GgmlRuntime): number {
+  const device = runtime.gpu ?? runtime.cpu
+  const { ggml } = device
+  const weights = ggml.newContext(MATRICES * ggml.tensorOverhead())
+  const context = ggml.newContext(4 * MATRICES * ggml.tensorOverhead() + ggml.graphOverhead(4 * MATRICES, false))
+  const memory = new ComputeMemory(device)
+  const matrices = Array.from({ length: MATRICES }, () => ggml.newTensor2d(weights, Q8_0.id, COLUMNS, ROWS))
+  const buffer = ggml.allocateTensors(weights, device.defaultType)
+  try {
+    const matrixBytes = (COLUMNS / Q8_0.blockSize) * Q8_0.blockBytes * ROWS
+    if (buffer === null) {
+      throw new EngineError(
+        { code: 'ENGINE_OUT_OF_MEMORY', neededBytes: MATRICES * matrixBytes, freeBytes: device.freeBytes() },
+        `there is no memory to measure speed with on ${device.text}`,
+      )
+    }
+    // Pages that were never written are one page of zeros, read from the cache; 0x11 gives small finite scales.
+    const bytes = new Uint8Array(matrixBytes).fill(0x11)
+    for (const matrix of matrices) ggml.writeTensor(matrix, bytes, 0, matrixBytes)
+    const row = ggml.newTensor2d(context, F32, COLUMNS, 1)
+    ggml.setInput(row)
+    const graph = ggml.newGraph(context, 4 * MATRICES, false)
+    for (const matrix of matrices) ggml.expand(graph, ggml.mulMat(context, matrix, row))
+    memory.allocate(graph)
+    ggml.writeTensor(row, new Float32Array(COLUMNS).fill(1), 0, COLUMNS * 4)
+    memory.compute(graph)
+    return (MATRICES * matrixBytes * 1000) / medianRound(runtime, () => memory.compute(graph))
+  } finally {
+    memory.free()
+    ggml.freeContext(context)
+    if (buffer !== null) ggml.freeBuffer(buffer)
+    ggml.freeContext(weights)
+  }
+}
+
+/** Milliseconds of the median round: a busy machine is slower in earnest, a single hiccup is not. */
+function medianRound({ clock }: GgmlRuntime, round: () => void): number {
+  const times: number[] = []
+  const end = clock.monotonic() + MEASURE_MS
+  do {
+    const start = clock.monotonic()
+    round()
+    times.push(clock.monotonic() - start)
+  } while (clock.monotonic() < end && times.length < ROUNDS_MAX)
+  return Math.max(times.sort((a, b) => a - b)[Math.floor(times.length / 2)] ?? 1, 1e-3)
+}
