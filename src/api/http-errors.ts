@@ -3,6 +3,14 @@
  * here is a 500 whose text says nothing of the inside.
  */
 import { codeOf, KoinonError, messageOf } from '#base'
+import type { EngineFault } from '#engine'
+import type { FormatFault } from '#formats'
+import type { IdentityFault } from '#identity'
+import type { NetFault } from '#net'
+import type { NodeFault } from '#node'
+import type { PipelineFault } from '#pipeline'
+import type { PlanFault } from '#planner'
+import type { StorageFault } from '#storage'
 import type { OpenAiError } from '#wire'
 import type { ApiFault } from './errors.ts'
 import { BUSY_RETRY_AFTER_S } from './limits.ts'
@@ -20,8 +28,19 @@ type Row = {
 const BUSY: Row = { status: 503, retryAfterS: BUSY_RETRY_AFTER_S }
 const HIDDEN: Row = { status: 500, isHidden: true }
 
-/** Every code of this module; the compiler misses none. */
-const API: Readonly<Record<ApiFault['code'], Row>> = {
+/** A machine on the route failed; the same request may well succeed on another route. */
+const LOST: Row = { status: 502 }
+const LATE: Row = { status: 504 }
+/** Failed inside, but the sentence is for people and gives nothing away. */
+const FAILED: Row = { status: 500 }
+const BAD: Row = { status: 400 }
+const TOO_LONG: Row = { status: 400, openAiCode: 'context_length_exceeded' }
+const NO_MODEL: Row = { status: 404, openAiCode: 'model_not_found' }
+
+/** One row for each code of a union: a code without a status does not compile. */
+type Rows<F extends { readonly code: string }> = Readonly<Record<F['code'], Row>>
+
+const API: Rows<ApiFault> = {
   API_REQUEST_INVALID: { status: 400, openAiCode: 'invalid_value' },
   API_NOT_SUPPORTED: { status: 400, openAiCode: 'unsupported_parameter' },
   API_BODY_INVALID: { status: 400, openAiCode: 'invalid_json' },
@@ -29,7 +48,7 @@ const API: Readonly<Record<ApiFault['code'], Row>> = {
   API_BODY_TYPE: { status: 415, openAiCode: 'unsupported_content_type' },
   API_ROUTE_UNKNOWN: { status: 404, openAiCode: 'unknown_url' },
   API_METHOD_REFUSED: { status: 405, openAiCode: 'method_not_allowed' },
-  API_MODEL_UNKNOWN: { status: 404, openAiCode: 'model_not_found' },
+  API_MODEL_UNKNOWN: NO_MODEL,
   API_HOST_REFUSED: { status: 403, openAiCode: 'host_refused' },
   API_ORIGIN_REFUSED: { status: 403, openAiCode: 'origin_refused' },
   API_STOPPING: BUSY,
@@ -39,15 +58,143 @@ const API: Readonly<Record<ApiFault['code'], Row>> = {
   API_LISTEN_FAILED: HIDDEN,
 }
 
-const BASE: Readonly<Record<string, Row>> = {
-  TIMEOUT: { status: 504 },
-  STREAM_CLOSED: { status: 502 },
-  STREAM_RESET: { status: 502 },
-  INTERNAL: HIDDEN,
+const BASE = {
+  TIMEOUT: LATE,
+  STREAM_CLOSED: LOST,
+  STREAM_RESET: LOST,
+} as const satisfies Readonly<Record<string, Row>>
+
+const NODE: Rows<NodeFault> = {
+  NODE_MODEL_UNKNOWN: NO_MODEL,
+  NODE_NO_ROUTE: BUSY,
+  NODE_CONTEXT_EXCEEDED: TOO_LONG,
+  NODE_BUSY: { status: 429, retryAfterS: BUSY_RETRY_AFTER_S },
+  NODE_DOES_NOT_FIT: FAILED,
+  NODE_LAYERS_UNKNOWN: FAILED,
+  NODE_PLACEMENT_TIMEOUT: BUSY,
+  NODE_PROMPT_INVALID: BAD,
+  NODE_NO_CHAT_TEMPLATE: BAD,
+  NODE_STOPPED: BUSY,
 }
 
-/** Codes of the modules below. A test holds this against what their `errors.ts` say. */
-export const HTTP_ERRORS: ReadonlyMap<string, Row> = new Map(Object.entries({ ...BASE, ...API }))
+const PLANNER: Rows<PlanFault> = {
+  PLAN_DOES_NOT_FIT: FAILED,
+  PLAN_NO_ROUTE: BUSY,
+  PLAN_TOO_LARGE: FAILED,
+}
+
+const PIPELINE: Rows<PipelineFault> = {
+  PIPELINE_REQUEST: BAD,
+  PIPELINE_NO_EDGE: BUSY,
+  PIPELINE_STOPPED: BUSY,
+  PIPELINE_STEP_TIMEOUT: LATE,
+  PIPELINE_DEADLINE: LATE,
+  PIPELINE_RESULT: LOST,
+  PIPELINE_PROTOCOL: LOST,
+  STAGE_BUSY: BUSY,
+  STAGE_CONTEXT: TOO_LONG,
+  STAGE_DEADLINE: LATE,
+  STAGE_FAILED: LOST,
+  STAGE_FLOW: LOST,
+  STAGE_GENERATION_EXISTS: LOST,
+  STAGE_GENERATION_UNKNOWN: LOST,
+  STAGE_LAYERS: LOST,
+  STAGE_LOST: LOST,
+  STAGE_MODEL: LOST,
+  STAGE_NOT_ENTRY: LOST,
+  STAGE_NOT_PREDECESSOR: LOST,
+  STAGE_PROFILE: LOST,
+  STAGE_QUOTA: BUSY,
+  STAGE_ROUTE: LOST,
+  STAGE_SHAPE: LOST,
+  STAGE_STEP_ORDER: LOST,
+  STAGE_STOPPED: LOST,
+  ENGINE_CRASHED: LOST,
+  ENGINE_NON_FINITE: LOST,
+}
+
+const ENGINE: Rows<EngineFault> = {
+  ENGINE_NO_BACKEND: FAILED,
+  ENGINE_VERSION: HIDDEN,
+  ENGINE_BAD_MODEL: HIDDEN,
+  ENGINE_TENSOR_MISSING: HIDDEN,
+  ENGINE_TENSOR_SHAPE: HIDDEN,
+  ENGINE_TENSOR_TYPE: HIDDEN,
+  ENGINE_OUT_OF_MEMORY: FAILED,
+  ENGINE_BAD_LOAD: HIDDEN,
+  ENGINE_NOT_LOADED: BUSY,
+  ENGINE_BAD_STEP: HIDDEN,
+  ENGINE_BAD_LAYERS: HIDDEN,
+  ENGINE_CONTEXT_FULL: TOO_LONG,
+  ENGINE_NON_FINITE: LOST,
+  ENGINE_COMPUTE_FAILED: FAILED,
+  ENGINE_TOKEN_UNKNOWN: BAD,
+  ENGINE_CRASHED: LOST,
+  ENGINE_START_FAILED: HIDDEN,
+  ENGINE_FAILED: BUSY,
+  ENGINE_STOPPED: BUSY,
+  ENGINE_BUSY: BUSY,
+  ENGINE_REQUEST_TOO_LARGE: BAD,
+  // The sampler went with its process.
+  EDGE_SAMPLER_UNKNOWN: LOST,
+  EDGE_SAMPLERS_FULL: BUSY,
+  EDGE_SAMPLING_INVALID: BAD,
+  EDGE_NO_TOKENIZER: FAILED,
+  EDGE_TEXT_TOO_LONG: TOO_LONG,
+  EDGE_TOKENIZE_FAILED: FAILED,
+  EDGE_PIECE_TOO_LONG: FAILED,
+  EDGE_VOCABULARY_MISMATCH: FAILED,
+}
+
+/** Templates come with the model, messages with the request: what a template refuses is the request's fault. */
+const FORMATS: Rows<FormatFault> = {
+  FORMAT_GGUF_MAGIC: HIDDEN,
+  FORMAT_GGUF_VERSION: HIDDEN,
+  FORMAT_GGUF_TRUNCATED: HIDDEN,
+  FORMAT_GGUF_LIMIT: HIDDEN,
+  FORMAT_GGUF_METADATA: HIDDEN,
+  FORMAT_GGUF_TENSOR: HIDDEN,
+  FORMAT_ARCHITECTURE_UNKNOWN: FAILED,
+  FORMAT_MODEL_UNSUPPORTED: FAILED,
+  FORMAT_MODEL_INVALID: HIDDEN,
+  FORMAT_TEMPLATE_TIMEOUT: FAILED,
+  FORMAT_TEMPLATE_MEMORY: FAILED,
+  FORMAT_TEMPLATE_OUTPUT: TOO_LONG,
+  FORMAT_TEMPLATE_INPUT: TOO_LONG,
+  FORMAT_TEMPLATE_INVALID: BAD,
+  FORMAT_TEMPLATE_BUSY: BUSY,
+  FORMAT_TEMPLATE_STOPPED: BUSY,
+}
+
+const NET: Rows<NetFault> = {
+  NET_LISTEN_FAILED: HIDDEN,
+  NET_ADDRESS_INVALID: HIDDEN,
+  NET_DIAL_FAILED: LOST,
+  NET_WRONG_PEER: LOST,
+  NET_NOT_ADMITTED: LOST,
+  NET_VERSION: LOST,
+  NET_PEER_UNKNOWN: LOST,
+  NET_PROTOCOL_REFUSED: LOST,
+  NET_CONNECTION_LOST: LOST,
+  NET_STOPPED: BUSY,
+}
+
+/** Sentences about the data directory name its path. */
+const STORAGE: Rows<StorageFault | IdentityFault> = {
+  STORAGE_LOCKED: HIDDEN,
+  STORAGE_UNUSABLE: HIDDEN,
+  STORAGE_PERMISSIONS: HIDDEN,
+  STORAGE_DATABASE: HIDDEN,
+  STORAGE_FILE: HIDDEN,
+  STORAGE_READ: HIDDEN,
+  IDENTITY_KEY_INVALID: HIDDEN,
+  IDENTITY_KEY_VERSION: HIDDEN,
+}
+
+/** Every code that may reach this surface. A test holds it against the modules' `errors.ts`. */
+export const HTTP_ERRORS: ReadonlyMap<string, Row> = new Map<string, Row>(
+  [BASE, API, NODE, PLANNER, PIPELINE, ENGINE, FORMATS, NET, STORAGE].flatMap(rows => Object.entries(rows)),
+)
 
 export type HttpError = {
   readonly status: number
