@@ -1,0 +1,94 @@
+/** What can go wrong with a generation: one union of faults for both roles, entry and stage. */
+import { KoinonError, messageOf } from '#base'
+import type { StageFailed, StageRefused } from '#wire'
+
+/** What a stage may report over the wire. Anything else that a peer says becomes `STAGE_FAILED`. */
+const STAGE_CODES = [
+  'STAGE_BUSY',
+  'STAGE_CONTEXT',
+  'STAGE_DEADLINE',
+  'STAGE_FAILED',
+  'STAGE_FLOW',
+  'STAGE_GENERATION_EXISTS',
+  'STAGE_GENERATION_UNKNOWN',
+  'STAGE_LAYERS',
+  'STAGE_LOST',
+  'STAGE_MODEL',
+  'STAGE_NOT_ENTRY',
+  'STAGE_NOT_PREDECESSOR',
+  'STAGE_PROFILE',
+  'STAGE_QUOTA',
+  'STAGE_ROUTE',
+  'STAGE_SHAPE',
+  'STAGE_STEP_ORDER',
+  'STAGE_STOPPED',
+  'ENGINE_CRASHED',
+  'ENGINE_NON_FINITE',
+] as const
+
+export type StageCode = (typeof STAGE_CODES)[number]
+
+export type PipelineFault =
+  /** The request cannot be run as it is: an empty prompt, a route with a hole. */
+  | { readonly code: 'PIPELINE_REQUEST'; readonly what: string }
+  /** This node has no edge engine: nothing can enter here. */
+  | { readonly code: 'PIPELINE_NO_EDGE' }
+  | { readonly code: 'PIPELINE_STOPPED' }
+  /** No result of a step came in time. */
+  | { readonly code: 'PIPELINE_STEP_TIMEOUT'; readonly timeoutMs: number }
+  /** The generation lived longer than it may. */
+  | { readonly code: 'PIPELINE_DEADLINE'; readonly deadlineMs: number }
+  /** The last stage of the route sent a result that does not fit what was asked. */
+  | { readonly code: 'PIPELINE_RESULT'; readonly peer: string; readonly what: string }
+  /** A peer broke the protocol: it loses the stream. */
+  | { readonly code: 'PIPELINE_PROTOCOL'; readonly peer: string; readonly what: string }
+  /** A stage could not do its part. `peer`: whom it is about; `reported`: its own code where that is not ours. */
+  | { readonly code: StageCode; readonly peer: string; readonly reported?: string; readonly retryAfterMs?: number }
+
+/** The error of everything in this module. */
+export class PipelineError extends KoinonError<PipelineFault> {
+  override readonly name = 'PipelineError'
+}
+
+/** Why a stage ends or refuses something, before it is known who will read it. */
+export type StageFault = { readonly code: StageCode; readonly message: string; readonly peer?: string }
+
+/** A stage's own error as it reports it. Codes that other modules own and no entry knows become `STAGE_FAILED`. */
+export function toStageFault(error: unknown): StageFault {
+  const code = error instanceof KoinonError ? stageCodeOf(error.code) : undefined
+  return { code: code ?? 'STAGE_FAILED', message: messageOf(error) }
+}
+
+/** What a peer reported, as an error of ours. Its sentence is quoted, its code checked. */
+export function fromReport(reporter: string, report: StageFailed | StageRefused): PipelineError {
+  const peer = report.kind === 'failed' ? (report.peer ?? reporter) : reporter
+  const known = stageCodeOf(report.code)
+  const retryAfterMs = report.kind === 'refused' ? report.retryAfterMs : undefined
+  return new PipelineError(
+    {
+      code: known ?? 'STAGE_FAILED',
+      peer,
+      ...(known === undefined ? { reported: report.code } : {}),
+      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    },
+    `stage ${reporter}: ${report.message}`,
+  )
+}
+
+export function lostError(peer: string, cause?: unknown): PipelineError {
+  const why = cause === undefined ? 'it left' : messageOf(cause)
+  return new PipelineError({ code: 'STAGE_LOST', peer }, `the connection to stage ${peer} was lost: ${why}`, { cause })
+}
+
+export function protocolError(peer: string, what: string): PipelineError {
+  return new PipelineError({ code: 'PIPELINE_PROTOCOL', peer, what }, `${peer} broke the stage protocol: ${what}`)
+}
+
+export function stoppedError(): PipelineError {
+  return new PipelineError({ code: 'PIPELINE_STOPPED' }, 'this node is stopping')
+}
+
+/** The code itself where it is one that stages report. */
+export function stageCodeOf(code: string): StageCode | undefined {
+  return STAGE_CODES.find(known => known === code)
+}
