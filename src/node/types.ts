@@ -1,6 +1,6 @@
 /** A whole node, as the surfaces (HTTP API, command line) see it. */
 import type { EngineOptions } from '#engine'
-import type { LayerRange } from '#base'
+import type { Clock, LayerRange, Logger, Random } from '#base'
 import type { CompletionEvent, CompletionRequest, ModelSummary, NodeStatus, PeerSummary, PlanReport } from '#wire'
 
 /** Which layers this node serves: a range, none (edges only), or its share of what is missing. */
@@ -33,6 +33,15 @@ export type NodeProgress = (
   phase: string,
   facts: { readonly done?: number; readonly total?: number; readonly text?: string },
 ) => void
+
+export type NodeDeps = {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+  readonly onProgress?: NodeProgress
+  /** Called once the node can be dialled, which is before it has its layers. */
+  readonly onListening?: (facts: { readonly peer: string; readonly addresses: readonly string[] }) => void
+}
 
 export interface KoinonNode {
   readonly peer: string

@@ -1,0 +1,232 @@
+/** Builds a whole node: opens, loads and connects its parts in order. What fails half-way takes the rest down with it. */
+import { formatLayers } from '#base'
+import {
+  createEdgeEngine,
+  createStageEngine,
+  type EdgeEngine,
+  type EdgeReport,
+  type LoadOptions,
+  measureMachine,
+} from '#engine'
+import { createTemplateRenderer } from '#formats'
+import { createHost, type Host } from '#net'
+import { createPipeline, type Pipeline } from '#pipeline'
+import { type DataDir, openDataDir } from '#storage'
+import { type NodeOffer, PROTOCOLS } from '#wire'
+import { Gate } from './gate.ts'
+import { COMPLETION_WAIT_MS_MAX, COMPLETIONS_RUNNING_MAX, COMPLETIONS_WAITING_MAX } from './limits.ts'
+import { type LocalModel, openModel } from './model-library.ts'
+import { type NodeParts, toNode } from './node.ts'
+import { OfferKeeper } from './offer-keeper.ts'
+import { makeOffer, memoryForLayers, type OfferParts } from './own-offer.ts'
+import { OwnStage } from './own-stage.ts'
+import { dialOnce, letsPeersMeet } from './first-contact.ts'
+import { PeerWatch } from './peer-watch.ts'
+import { type Choice, chooseLayers } from './placement.ts'
+import { Stopper } from './stopper.ts'
+import { SwarmView } from './swarm-view.ts'
+import type { KoinonNode, NodeConfig, NodeDeps, NodeProgress } from './types.ts'
+
+/** What building needs at every step. */
+type Build = {
+  readonly deps: NodeDeps
+  readonly config: NodeConfig
+  readonly onProgress: NodeProgress
+  readonly stopper: Stopper
+  /** Aborts when the caller gives up while the node starts, or something fails. */
+  readonly signal: AbortSignal
+}
+
+/**
+ * Starts a node: resolves when it has its layers, which with automatic placement is when enough nodes came together.
+ * @throws KoinonError of the part that failed; nothing is left behind then
+ */
+export async function createNode(
+  deps: NodeDeps,
+  config: NodeConfig,
+  options: { readonly signal?: AbortSignal } = {},
+): Promise<KoinonNode> {
+  const stopper = new Stopper(deps)
+  const signal = AbortSignal.any([stopper.signal, ...(options.signal === undefined ? [] : [options.signal])])
+  const build: Build = { deps, config, onProgress: deps.onProgress ?? (() => undefined), stopper, signal }
+  try {
+    const node = await start(build)
+    signal.throwIfAborted()
+    return node
+  } catch (error) {
+    await stopper.stop()
+    throw error
+  }
+}
+
+async function start(build: Build): Promise<KoinonNode> {
+  const { deps, config, stopper, signal } = build
+  const startedAt = deps.clock.monotonic()
+  const dataDir = await openDataDir(config.dataDir, deps)
+  stopper.add('the data directory', () => dataDir.close())
+  build.onProgress('reading the model', {})
+  const model = await openModel({ modelIds: dataDir.modelIds, onProgress: build.onProgress }, config.model, {
+    contextMax: config.contextMax,
+    signal,
+  })
+  const memoryBytes = memoryForLayers(config, model)
+  const { edge, report, weightBytesPerSecond } = await startEdges(build, model)
+  const net = await startNetwork(build, { dataDir, model, edge, found: { weightBytesPerSecond }, memoryBytes })
+  const placement = await place(build, model, net)
+  deps.log.info('the node is ready', { placement: placement.text, model: model.id })
+  const renderer = createTemplateRenderer(deps)
+  stopper.add('the template renderer', () => renderer.stop())
+  const parts: NodeParts = {
+    ...deps,
+    ...net,
+    dataDir: dataDir.path,
+    socket: dataDir.socketPath,
+    model,
+    edge,
+    report,
+    startedAt,
+    stopper,
+    placement: placement.text,
+    gate: new Gate(deps.clock, {
+      runningMax: COMPLETIONS_RUNNING_MAX,
+      waitingMax: COMPLETIONS_WAITING_MAX,
+      waitMsMax: COMPLETION_WAIT_MS_MAX,
+    }),
+    renderChat: (messages, renderSignal) =>
+      renderer.render(
+        {
+          template: model.config.chatTemplate,
+          messages,
+          addGenerationPrompt: true,
+          bosText: report.bosText,
+          eosText: report.eosText,
+        },
+        { signal: renderSignal },
+      ),
+  }
+  return toNode(parts)
+}
+
+type Edges = { readonly edge: EdgeEngine; readonly report: EdgeReport; readonly weightBytesPerSecond: number }
+
+/** The speed is measured only where it is planned with before anything is loaded: it costs a second of computing. */
+async function startEdges({ deps, config, onProgress, stopper, signal }: Build, model: LocalModel): Promise<Edges> {
+  const edge = createEdgeEngine(deps, config.engine)
+  stopper.add('the edge engine', () => edge.stop())
+  const report = await edge.load(
+    { file: model.file },
+    loadOptions('loading embedding and head', { onProgress, signal }),
+  )
+  const { layers } = config
+  const isMeasured = layers.kind === 'none' || (layers.kind === 'auto' && layers.nodes > 1)
+  if (!isMeasured) return { edge, report, weightBytesPerSecond: 0 }
+  onProgress('measuring this machine', {})
+  const { weightBytesPerSecond } = await measureMachine(deps, config.engine)
+  return { edge, report, weightBytesPerSecond }
+}
+
+function loadOptions(phase: string, { onProgress, signal }: Pick<Build, 'onProgress' | 'signal'>): LoadOptions {
+  return { signal, onProgress: (done, total) => onProgress(phase, { done, total }) }
+}
+
+type NetworkInput = {
+  readonly dataDir: DataDir
+  readonly model: LocalModel
+  readonly edge: EdgeEngine
+  readonly found: OfferParts['found']
+  readonly memoryBytes: number
+}
+
+type Network = {
+  readonly host: Host
+  readonly pipeline: Pipeline
+  readonly stage: OwnStage | undefined
+  readonly view: SwarmView
+  readonly watch: PeerWatch
+  readonly offers: OfferKeeper
+  readonly ownOffer: () => NodeOffer
+  readonly found: OfferParts['found']
+}
+
+async function startNetwork(build: Build, input: NetworkInput): Promise<Network> {
+  const { deps, config, stopper } = build
+  const { model, found } = input
+  const { privateKey } = await input.dataDir.nodeKey()
+  const host = await createHost(
+    { ...deps, log: deps.log.child('net'), key: privateKey },
+    { ...config, meet: letsPeersMeet(config) },
+  )
+  const stage = createStage(build, model)
+  const pipeline = createPipeline({
+    ...deps,
+    log: deps.log.child('pipeline'),
+    self: host.id,
+    selfAddresses: () => host.addresses(),
+    openStream: (peer, protocol, options) => host.open(peer, protocol, options),
+    edge: input.edge,
+    stage: stage === undefined ? undefined : { engine: stage.engine, served: () => stage.served() },
+  })
+  stopper.add('the network', () => host.stop())
+  stopper.add('the pipeline', () => pipeline.stop())
+  const watch = new PeerWatch(deps.clock, host)
+  host.onPeer(event => {
+    if (event.kind === 'left') pipeline.peerLeft(event.peer.id)
+  })
+  host.handle(PROTOCOLS.stage, stream => pipeline.accept(stream))
+  const fixed = {
+    memoryBytes: input.memoryBytes,
+    kvPositions: config.layers.kind === 'none' ? 0 : config.slots * model.contextMax,
+    threads: config.engine.threads,
+  }
+  const ownOffer = (): NodeOffer => makeOffer({ host, pipeline, stage, fixed, found })
+  const offers = new OfferKeeper(host, ownOffer)
+  stage?.engine.onCrash(() => offers.announce())
+  if (config.layers.kind === 'auto' && config.layers.nodes > 1) found.placing = model.id
+  offers.announce()
+  await host.start()
+  offers.announce()
+  const addresses = host.addresses()
+  build.onProgress('listening', { text: addresses.join(' ') })
+  deps.onListening?.({ peer: host.id, addresses })
+  return { host, pipeline, stage, view: new SwarmView({ host, ownOffer }), watch, offers, ownOffer, found }
+}
+
+function createStage({ deps, config, stopper }: Build, model: LocalModel): OwnStage | undefined {
+  if (config.layers.kind === 'none') return undefined
+  const engine = createStageEngine(deps, config.engine)
+  stopper.add('the stage engine', () => engine.stop())
+  return new OwnStage(engine, model, { slots: config.slots, contextMax: model.contextMax })
+}
+
+/** Finds this node's layers and loads them; then the offer is kept up to date. */
+async function place(build: Build, model: LocalModel, net: Network): Promise<Choice> {
+  const { deps, config, onProgress, stopper, signal } = build
+  const isAlone = config.peers.length === 0 && !config.mdns
+  const dialled = dialOnce({ clock: deps.clock, host: net.host }, config.peers, { signal })
+  net.host.keepConnected(config.peers)
+  const choice = await chooseLayers(
+    {
+      model,
+      self: net.host.id,
+      ownOffer: net.ownOffer,
+      view: net.view,
+      watch: net.watch,
+      dialled: isAlone ? undefined : dialled,
+      onProgress,
+    },
+    config.layers,
+    { signal },
+  )
+  onProgress('placed', { text: choice.text })
+  if (choice.layers !== undefined && net.stage !== undefined) {
+    const phase = `loading layers ${formatLayers(choice.layers)}`
+    const report = await net.stage.load(choice.layers, loadOptions(phase, { onProgress, signal }))
+    // A share was planned with the measured speed, and latecomers must plan with the same.
+    if (net.found.weightBytesPerSecond === 0 && report.stepMs > 0) {
+      net.found.weightBytesPerSecond = (report.weightBytes / report.stepMs) * 1000
+    }
+  }
+  net.offers.announce()
+  void net.offers.run(deps.clock, { signal: stopper.signal })
+  return choice
+}

@@ -1,0 +1,30 @@
+/** What can go wrong in a node as a whole; errors of its parts pass through as they are. */
+import { KoinonError, type LayerRange } from '#base'
+
+export type NodeFault =
+  /** No model file here goes by that name or id. */
+  | { readonly code: 'NODE_MODEL_UNKNOWN'; readonly model: string }
+  /** Nobody serves some of the layers, or no chain of stages covers them. */
+  | { readonly code: 'NODE_NO_ROUTE'; readonly uncovered: readonly LayerRange[] }
+  | {
+      readonly code: 'NODE_CONTEXT_EXCEEDED'
+      readonly promptTokens: number
+      /** What was asked for; 0 where the request left it open. */
+      readonly tokensMax: number
+      readonly contextMax: number
+    }
+  /** As many completions run and wait as the node takes. */
+  | { readonly code: 'NODE_BUSY'; readonly running: number; readonly waiting: number }
+  | { readonly code: 'NODE_DOES_NOT_FIT'; readonly missingBytes: number }
+  | { readonly code: 'NODE_LAYERS_UNKNOWN'; readonly layers: LayerRange; readonly layerCount: number }
+  /** Fewer nodes came to share the layers out than were waited for. */
+  | { readonly code: 'NODE_PLACEMENT_TIMEOUT'; readonly nodes: number; readonly known: number }
+  /** The prompt has no tokens, or tokens that the model does not know. */
+  | { readonly code: 'NODE_PROMPT_INVALID' }
+  /** The node is going down. */
+  | { readonly code: 'NODE_STOPPED' }
+
+/** The error of everything in this module. */
+export class NodeError extends KoinonError<NodeFault> {
+  override readonly name = 'NodeError'
+}

@@ -1,0 +1,45 @@
+/** The node that the surfaces see: every method over the parts that `create-node` has put together. */
+import type { CompletionRequest } from '#wire'
+import { complete, type CompletionDeps } from './completion.ts'
+import { findModel } from './model-library.ts'
+import { describeHealth, describeModels, describePlan, describeStatus, type StatusDeps } from './status.ts'
+import type { Stopper } from './stopper.ts'
+import type { KoinonNode } from './types.ts'
+
+export type NodeParts = StatusDeps &
+  Pick<CompletionDeps, 'log' | 'gate' | 'report' | 'renderChat'> & {
+    readonly socket: string
+    readonly placement: string
+    readonly stopper: Stopper
+  }
+
+export function toNode(parts: NodeParts): KoinonNode {
+  const { clock, host, model, placement, pipeline, stopper, view } = parts
+  let api: string | undefined
+  const answering: CompletionDeps = {
+    ...parts,
+    entry: pipeline.entry,
+    routeOffers: id => view.routeOffers(id),
+  }
+  return {
+    peer: host.id,
+    socket: parts.socket,
+    models: () => describeModels(parts),
+    peers: () => view.summaries(clock.monotonic()),
+    plan: name => {
+      findModel([model], name)
+      return describePlan(parts)
+    },
+    status: () => describeStatus(parts, { placement, api }),
+    complete: async function* (request: CompletionRequest, options: { readonly signal: AbortSignal }) {
+      stopper.signal.throwIfAborted()
+      const asked = { model: findModel([model], request.model), request }
+      yield* complete(answering, asked, { signal: AbortSignal.any([options.signal, stopper.signal]) })
+    },
+    health: () => (stopper.signal.aborted ? { ok: false, reason: 'the node is stopping' } : describeHealth(parts)),
+    setApi: address => {
+      api = address
+    },
+    stop: () => stopper.stop(),
+  }
+}

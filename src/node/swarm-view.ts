@@ -1,0 +1,103 @@
+/** What this node knows of the swarm right now, in the forms that the planner and the surfaces want. */
+import type { LayerRange } from '#base'
+import type { Host, Peer } from '#net'
+import type { PlanNode, RouteOffer, ServedRange } from '#planner'
+import type { NodeOffer, PeerSummary, RouteHop, StageOffer, StageStatus } from '#wire'
+
+export type ViewDeps = {
+  readonly host: Pick<Host, 'id' | 'peers' | 'addresses'>
+  /** Our own offer as it is now. */
+  readonly ownOffer: () => NodeOffer
+}
+
+export class SwarmView {
+  readonly #deps: ViewDeps
+
+  constructor(deps: ViewDeps) {
+    this.#deps = deps
+  }
+
+  /** Every stage of the model that somebody serves, our own first. */
+  routeOffers(model: string): RouteOffer[] {
+    const { host, ownOffer } = this.#deps
+    const of = (stages: readonly StageOffer[]): StageOffer[] => stages.filter(stage => stage.model === model)
+    const own = of(ownOffer().stages).map(stage => ({
+      peer: host.id,
+      addresses: host.addresses(),
+      stage,
+      rttMs: 0,
+      isSelf: true,
+    }))
+    const others = host.peers().flatMap(peer =>
+      of(peer.offer.stages).map(stage => ({
+        peer: peer.id,
+        addresses: addressesOf(peer),
+        stage,
+        ...(peer.rttMs === undefined ? {} : { rttMs: peer.rttMs }),
+        isSelf: false,
+      })),
+    )
+    return [...own, ...others]
+  }
+
+  /** Ranges of the model that peers serve: what a new stage here would stand beside. */
+  servedByPeers(model: string): (ServedRange & { readonly peer: string })[] {
+    return this.routeOffers(model)
+      .filter(offer => !offer.isSelf)
+      .map(({ peer, stage }) => ({ peer, layers: stage.layers, stepMs: stage.stepMs }))
+  }
+
+  /** Who serves what of the model. */
+  served(model: string): RouteHop[] {
+    return this.routeOffers(model).map(({ peer, stage }) => ({ peer, layers: stage.layers }))
+  }
+
+  /** Peers that wait for, or have, their share of the model (automatic placement). */
+  placing(model: string): Peer[] {
+    return this.#deps.host.peers().filter(peer => peer.offer.placing === model)
+  }
+
+  /** This node and its peers as the planner sees them. Peers that give no memory serve nothing and are left out. */
+  planNodes(): PlanNode[] {
+    const own = this.#deps.ownOffer()
+    const others = this.#deps.host.peers().filter(peer => peer.offer.memoryBytes > 0)
+    return [toPlanNode(this.#deps.host.id, own, own), ...others.map(peer => toPlanNode(peer.id, peer.offer, own))]
+  }
+
+  /** @param now the clock's monotonic time */
+  summaries(now: number): PeerSummary[] {
+    return this.#deps.host.peers().map(peer => ({
+      peer: peer.id,
+      agent: peer.offer.agent,
+      addresses: addressesOf(peer),
+      direction: peer.direction,
+      connectedMs: Math.max(0, now - peer.connectedAt),
+      ...(peer.rttMs === undefined ? {} : { rttMs: peer.rttMs }),
+      stages: peer.offer.stages.map(stage => toStageStatus(stage)),
+      memoryBytes: peer.offer.memoryBytes,
+    }))
+  }
+}
+
+/** A node that does not say how much KV it keeps room for is taken to be set up like this one. */
+export function toPlanNode(id: string, offer: NodeOffer, own: NodeOffer): PlanNode {
+  return {
+    id,
+    memoryBytes: offer.memoryBytes,
+    weightBytesPerSecond: offer.weightBytesPerSecond,
+    kvPositions: offer.kvPositions ?? own.kvPositions ?? 0,
+  }
+}
+
+/** A stage as status shows it. A peer does not tell how many rows its generations hold. */
+export function toStageStatus(stage: StageOffer, kvRows = 0): StageStatus {
+  const { model, name, layers, layerCount, slots, slotsFree, stepMs } = stage
+  return { model, name, layers, layerCount, slots, slotsFree, kvRows, stepMs }
+}
+
+export function isSameRange(a: LayerRange, b: LayerRange): boolean {
+  return a.first === b.first && a.last === b.last
+}
+
+const addressesOf = (peer: Peer): readonly string[] =>
+  peer.addresses.length > 0 ? peer.addresses : peer.offer.addresses
