@@ -9,6 +9,8 @@ export type HostOptions = {
   readonly secret?: Uint8Array
   /** Look for peers on the local network. @default false */
   readonly mdns: boolean
+  /** Tell peers of one another, and dial those that peers tell of. @default whether there is a secret */
+  readonly meet?: boolean
 }
 
 /** A peer that was admitted and is connected. */
@@ -39,6 +41,11 @@ export interface Host {
   addresses(): readonly string[]
   /** Dials, checks the identity and admits. @returns the peer id. @throws NetError */
   connect(address: string, options?: { readonly signal?: AbortSignal }): Promise<string>
+  /**
+   * Dials these until somebody is there, and again whenever they are gone, for as long as the host runs. Addresses that
+   * are kept already are left as they are. @throws NetError NET_ADDRESS_INVALID
+   */
+  keepConnected(addresses: readonly string[]): void
   /** Opens a stream to an admitted peer; dials `addresses` first where there is no connection. @throws NetError */
   open(
     peer: string,

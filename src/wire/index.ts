@@ -1,5 +1,20 @@
 /** Messages, codecs, protocol ids and size limits of everything that crosses a process or a network. Runs in a browser. */
 export { encodeFrame, FRAME_HEADER_BYTES, type FrameFault, FrameReader } from './framing.ts'
+export {
+  decodeHello,
+  encodeHello,
+  HELLO_UNPROVEN_BYTES_MAX,
+  HELLO_VERSION,
+  type HelloFault,
+  type HelloMessage,
+  type KnownPeer,
+  NONCE_BYTES,
+  type ProofContext,
+  REFUSAL_REASONS,
+  type RefusalReason,
+  type SwarmRole,
+  swarmProof,
+} from './hello.ts'
 export * from './limits.ts'
 export * from './node-contract.ts'
 export { type NodeOffer, nodeOfferSchema, type StageOffer, stageOfferSchema } from './offer.ts'

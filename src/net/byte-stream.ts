@@ -1,0 +1,175 @@
+/**
+ * A libp2p stream as a `ByteStream`. libp2p pushes what it receives and tells the peer to send more whether or not
+ * anybody reads, so this holds a bounded queue and pauses the stream when the reader is slow: then the peer's Yamux
+ * window runs out, its writer sees a full buffer, and nobody's memory grows.
+ */
+import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface'
+import { abortable, type ByteStream, type Clock, messageOf, StreamError, withDeadline } from '#base'
+import { CLOSE_TIMEOUT_MS, STREAM_READ_BYTES_MAX, STREAM_READ_PIECES_MAX } from './limits.ts'
+
+type Waiter = {
+  readonly resolve: (result: IteratorResult<Uint8Array, undefined>) => void
+  readonly reject: (error: Error) => void
+}
+
+/** Bytes that are sent belong to the stream from then on: they are not copied. */
+export class NetStream implements ByteStream {
+  readonly peer: string
+  readonly protocol: string
+  readonly received: AsyncIterable<Uint8Array>
+  readonly #stream: Stream
+  readonly #clock: Clock
+  readonly #pieces: Uint8Array[] = []
+  #bytes = 0
+  #waiter: Waiter | undefined
+  /** Set once nothing more will be queued. */
+  #end: { readonly error?: StreamError } | undefined
+  #isResuming = false
+  #hasRemoteClosed = false
+  #hasClosed = false
+
+  constructor(deps: { readonly clock: Clock }, options: { readonly stream: Stream; readonly peer: string }) {
+    const { stream, peer } = options
+    this.#clock = deps.clock
+    this.#stream = stream
+    this.peer = peer
+    this.protocol = stream.protocol
+    this.received = { [Symbol.asyncIterator]: () => ({ next: () => this.#next() }) }
+    stream.addEventListener('remoteCloseWrite', () => {
+      this.#hasRemoteClosed = true
+    })
+    stream.addEventListener('end', () => {
+      if (this.#hasRemoteClosed) this.#finish({})
+    })
+    stream.addEventListener('close', event => this.#onClose(event))
+    stream.addEventListener('message', event => this.#onMessage(event))
+    if (stream.status !== 'open') this.#finish({ error: resetError(undefined) })
+  }
+
+  send(bytes: Uint8Array): boolean {
+    const stream = this.#stream
+    if (this.#hasClosed) throw new StreamError({ code: 'STREAM_CLOSED' }, 'the stream is closed')
+    if (stream.writeStatus !== 'writable') throw this.#end?.error ?? resetError(undefined)
+    try {
+      return stream.send(bytes) && stream.writeBufferLength === 0
+    } catch (error) {
+      throw resetError(error)
+    }
+  }
+
+  async drained(): Promise<void> {
+    const stream = this.#stream
+    while (stream.writableNeedsDrain || stream.writeBufferLength > 0) {
+      if (stream.writeStatus === 'closed') break
+      const { promise, resolve } = Promise.withResolvers<void>()
+      const settle = (): void => resolve()
+      stream.addEventListener('drain', settle)
+      stream.addEventListener('close', settle)
+      try {
+        await promise
+      } finally {
+        stream.removeEventListener('drain', settle)
+        stream.removeEventListener('close', settle)
+      }
+      // libp2p sends what had waited in a microtask that was queued before this one: now look again.
+    }
+    if (stream.writeStatus === 'closed' && !this.#hasClosed) throw this.#end?.error ?? resetError(undefined)
+  }
+
+  async close(): Promise<void> {
+    if (this.#hasClosed) return
+    this.#hasClosed = true
+    const options = { what: 'closing a stream', timeoutMs: CLOSE_TIMEOUT_MS }
+    try {
+      await withDeadline(this.#clock, options, signal => abortable(this.#stream.close({ signal }), signal))
+    } catch (error) {
+      // Not delivered, so the other side must not take what it has for the whole.
+      this.#stream.abort(error instanceof Error ? error : new Error(messageOf(error)))
+      throw resetError(error)
+    }
+  }
+
+  abort(error: Error): void {
+    this.#pieces.length = 0
+    this.#bytes = 0
+    this.#finish({ error: resetError(error) })
+    this.#stream.abort(error)
+  }
+
+  #onMessage(event: StreamMessageEvent): void {
+    if (this.#end !== undefined) return
+    if (event.data instanceof Uint8Array) this.#queue(event.data)
+    else for (const piece of event.data) this.#queue(piece)
+    this.#pauseIfFull()
+  }
+
+  #queue(piece: Uint8Array): void {
+    if (piece.byteLength === 0) return
+    const waiter = this.#waiter
+    if (waiter !== undefined) {
+      this.#waiter = undefined
+      waiter.resolve({ done: false, value: piece })
+      return
+    }
+    this.#pieces.push(piece)
+    this.#bytes += piece.byteLength
+  }
+
+  #isFull(): boolean {
+    return this.#bytes >= STREAM_READ_BYTES_MAX || this.#pieces.length >= STREAM_READ_PIECES_MAX
+  }
+
+  /** A pause from inside `resume()` would be undone by its own last step, so that one waits until it has returned. */
+  #pauseIfFull(): void {
+    if (this.#isFull() && !this.#isResuming && this.#stream.readStatus === 'readable') this.#stream.pause()
+  }
+
+  #resumeIfEmpty(): void {
+    if (this.#stream.readStatus !== 'paused' || this.#bytes > STREAM_READ_BYTES_MAX / 4) return
+    if (this.#pieces.length > STREAM_READ_PIECES_MAX / 4) return
+    this.#isResuming = true
+    try {
+      this.#stream.resume()
+    } catch {
+      // What was buffered has been handed over by now; only the window update found the connection gone.
+    } finally {
+      this.#isResuming = false
+    }
+    this.#pauseIfFull()
+  }
+
+  #next(): Promise<IteratorResult<Uint8Array, undefined>> {
+    const piece = this.#pieces.shift()
+    if (piece !== undefined) {
+      this.#bytes -= piece.byteLength
+      this.#resumeIfEmpty()
+      return Promise.resolve({ done: false, value: piece })
+    }
+    if (this.#end?.error !== undefined) return Promise.reject(this.#end.error)
+    if (this.#end !== undefined) return Promise.resolve({ done: true, value: undefined })
+    if (this.#waiter !== undefined) return Promise.reject(new TypeError('a stream has one reader'))
+    return new Promise((resolve, reject) => {
+      this.#waiter = { resolve, reject }
+    })
+  }
+
+  #onClose(event: StreamCloseEvent): void {
+    // A connection that is lost closes its streams without an error: only a close that the peer announced is an end.
+    if (event.error !== undefined || !this.#hasRemoteClosed) this.#finish({ error: resetError(event.error) })
+    else if (this.#stream.readBufferLength === 0) this.#finish({})
+  }
+
+  #finish(end: { readonly error?: StreamError }): void {
+    if (this.#end !== undefined) return
+    this.#end = end
+    const waiter = this.#waiter
+    this.#waiter = undefined
+    if (waiter === undefined) return
+    if (end.error === undefined) waiter.resolve({ done: true, value: undefined })
+    else waiter.reject(end.error)
+  }
+}
+
+function resetError(cause: unknown): StreamError {
+  return new StreamError({ code: 'STREAM_RESET' }, 'the stream was reset', { cause })
+}

@@ -1,0 +1,34 @@
+/** What can go wrong between this node and its peers. */
+import { KoinonError } from '#base'
+import type { RefusalReason } from '#wire'
+
+export type NetFault =
+  /** The listen addresses could not be had: taken, not ours, or not allowed. */
+  | { readonly code: 'NET_LISTEN_FAILED' }
+  /** Not a multiaddr that this host can use. */
+  | { readonly code: 'NET_ADDRESS_INVALID'; readonly address: string }
+  /** No address of the peer led to a connection. */
+  | { readonly code: 'NET_DIAL_FAILED'; readonly peer?: string }
+  /** Somebody else answered at the peer's address. */
+  | { readonly code: 'NET_WRONG_PEER'; readonly expected: string; readonly actual: string }
+  /** One side refused the other; `by` says which. */
+  | {
+      readonly code: 'NET_NOT_ADMITTED'
+      readonly peer: string
+      readonly reason: RefusalReason
+      readonly by: 'us' | 'peer'
+    }
+  /** The two sides speak different revisions of the hello protocol. */
+  | { readonly code: 'NET_VERSION'; readonly peer: string; readonly by: 'us' | 'peer' }
+  /** No connection to the peer, and no address to dial. */
+  | { readonly code: 'NET_PEER_UNKNOWN'; readonly peer: string }
+  /** The peer does not serve the protocol, or refused the stream. */
+  | { readonly code: 'NET_PROTOCOL_REFUSED'; readonly peer: string; readonly protocol: string }
+  /** The connection ended while it was needed. */
+  | { readonly code: 'NET_CONNECTION_LOST'; readonly peer: string }
+  /** The host has not been started, or has been stopped. */
+  | { readonly code: 'NET_STOPPED' }
+
+export class NetError extends KoinonError<NetFault> {
+  override readonly name = 'NetError'
+}

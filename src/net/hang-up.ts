@@ -1,0 +1,38 @@
+/**
+ * Ending a connection. libp2p's own close cuts off bytes that TLS has not written yet, so last words need somebody who
+ * hears them: the side that has something to say waits for the other to close.
+ */
+import type { Connection } from '@libp2p/interface'
+import { type Clock, sleep } from '#base'
+import { PROTOCOLS } from '#wire'
+
+/** How long the other side may take to hear our last words. */
+const LINGER_MS = 1_000
+
+/**
+ * Resets every stream but hello, so that no reader takes a lost stream for a finished one, then ends the connection:
+ * once the other side has, where `awaitsPeer`, and at once otherwise. Never rejects.
+ */
+export async function hangUp(
+  clock: Clock,
+  connection: Connection,
+  options: { readonly awaitsPeer: boolean },
+): Promise<void> {
+  const reason = new Error('the connection is being closed')
+  const others = connection.streams.filter(stream => stream.protocol !== PROTOCOLS.hello)
+  for (const stream of others) stream.abort(reason)
+  const hello = connection.streams.find(stream => stream.protocol === PROTOCOLS.hello)
+  if (options.awaitsPeer && hello !== undefined) {
+    const heard = new AbortController()
+    for (const event of ['close', 'remoteCloseWrite'] as const) hello.addEventListener(event, () => heard.abort())
+    // The end of our words is what lets two sides that refuse each other at once both go.
+    hello.close({ signal: heard.signal }).catch(() => undefined) // Then the wait below is in vain, and short.
+    await sleep(clock, LINGER_MS, { signal: heard.signal }).catch(() => undefined) // Heard: no need to wait longer.
+  }
+  try {
+    connection.abort(reason)
+  } catch {
+    // Where the secure channel is gone already libp2p throws half-way; what is left is the socket.
+    await connection.close().catch(() => undefined) // Gone, then.
+  }
+}

@@ -1,0 +1,393 @@
+/**
+ * The host: libp2p below, admitted peers and byte streams above. Between them stand the sessions (one a connection),
+ * the table of peers, and those who dial: callers, the keeper of configured peers, and introductions.
+ */
+import type { Connection, Stream } from '@libp2p/interface'
+import {
+  abortable,
+  assert,
+  type ByteStream,
+  type Clock,
+  type Logger,
+  messageOf,
+  type Random,
+  withDeadline,
+} from '#base'
+import type { NodePrivateKey } from '#crypto'
+import {
+  AGENT,
+  HELLO_PEERS_MAX,
+  type NodeOffer,
+  nodeOfferSchema,
+  PEER_ADDRESSES_MAX,
+  PROTOCOLS,
+  type ProtocolId,
+} from '#wire'
+import { type Address, addressesOf, decodeAddress, isLoopback, parseAddress } from './address.ts'
+import { NetStream } from './byte-stream.ts'
+import { dialAny, type DialTarget } from './dialler.ts'
+import { NetError } from './errors.ts'
+import { Introductions } from './introductions.ts'
+import { keepConnected } from './keeper.ts'
+import { createNode, type Node } from './libp2p.ts'
+import {
+  CONNECT_TIMEOUT_MS,
+  KEPT_ADDRESSES_MAX,
+  OPEN_TIMEOUT_MS,
+  STREAMS_PER_CONNECTION_MAX,
+  UNPROVEN_MAX,
+} from './limits.ts'
+import { PeerTable } from './peer-table.ts'
+import { Session, type SessionOwner } from './session.ts'
+import type { Host, HostOptions, Peer, PeerEvent } from './types.ts'
+
+export type HostDeps = {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+  readonly key: NodePrivateKey
+  /** What peers are told until the first `announce`. Without it: a node that serves nothing. */
+  readonly offer?: NodeOffer
+}
+
+/** Makes a host that has not been started. */
+export async function createHost(deps: HostDeps, options: HostOptions): Promise<Host> {
+  const host: { current?: Libp2pHost } = {}
+  const node = await createNode({
+    key: deps.key,
+    listen: options.listen,
+    mdns: options.mdns,
+    refusesInbound: () => host.current?.refusesInbound() ?? true,
+    onConnection: connection => host.current?.onConnection(connection),
+    onFound: peer => host.current?.onFound(peer.id.toString(), peer.multiaddrs.map(String)),
+  })
+  host.current = new Libp2pHost({ ...deps, node }, options)
+  return host.current
+}
+
+class Libp2pHost implements Host {
+  readonly id: string
+  readonly #deps: HostDeps & { readonly node: Node }
+  readonly #options: HostOptions
+  readonly #table: PeerTable
+  readonly #introductions: Introductions
+  readonly #sessions = new Map<Connection, Session>()
+  /** Dials on their way, by peer id, or by address where the id is not known yet. */
+  readonly #connecting = new Map<string, Promise<string>>()
+  readonly #kept = new Map<string, Promise<void>>()
+  readonly #stopping = new AbortController()
+  #offer: NodeOffer
+  #isStarted = false
+  #stopped: Promise<void> | undefined
+
+  constructor(deps: HostDeps & { readonly node: Node }, options: HostOptions) {
+    this.#deps = deps
+    this.#options = options
+    this.id = deps.node.libp2p.peerId.toString()
+    this.#table = new PeerTable(deps, { self: this.id })
+    this.#introductions = new Introductions({
+      clock: deps.clock,
+      random: deps.random,
+      isUnwanted: peer => peer === this.id || this.#table.has(peer) || !this.#table.hasRoom(peer),
+      connect: (peer, addresses) => this.#connectFor({ peer, addresses }, {}),
+    })
+    this.#offer = deps.offer ?? {
+      agent: AGENT,
+      addresses: [],
+      memoryBytes: 0,
+      threads: 1,
+      weightBytesPerSecond: 0,
+      stages: [],
+    }
+  }
+
+  async start(): Promise<void> {
+    const { libp2p } = this.#deps.node
+    this.#assertRuns()
+    await libp2p.handle(PROTOCOLS.hello, (stream, connection) => this.#onHello(stream, connection), {
+      maxInboundStreams: 1,
+    })
+    try {
+      await libp2p.start()
+    } catch (error) {
+      throw new NetError({ code: 'NET_LISTEN_FAILED' }, 'the listen addresses could not be had', { cause: error })
+    }
+    this.#isStarted = true
+  }
+
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop()
+    return this.#stopped
+  }
+
+  addresses(): readonly string[] {
+    const all = this.#deps.node.listening().map(target => `${target.toString()}/p2p/${this.id}`)
+    const decoded = all.map(decodeAddress).filter(address => address !== undefined)
+    // A wildcard has become every interface; nobody else can use the loopback one.
+    const distant = decoded.filter(address => !isLoopback(address))
+    const useful = distant.length > 0 && this.#isWildcard() ? distant : decoded
+    return useful.map(address => address.text).slice(0, PEER_ADDRESSES_MAX)
+  }
+
+  async connect(address: string, options: { readonly signal?: AbortSignal } = {}): Promise<string> {
+    const parsed = parseAddress(address)
+    const target = { addresses: [parsed], ...(parsed.peer === undefined ? {} : { peer: parsed.peer }) }
+    return this.#connectFor(target, options)
+  }
+
+  keepConnected(addresses: readonly string[]): void {
+    this.#assertRuns()
+    const { clock, random, log } = this.#deps
+    for (const address of addresses.map(parseAddress)) {
+      if (this.#kept.has(address.text) || address.peer === this.id || this.#kept.size >= KEPT_ADDRESSES_MAX) continue
+      const deps = {
+        clock,
+        random,
+        log,
+        connect: (kept: Address) => this.connect(kept.text),
+        gone: (peer: string, options: { readonly signal: AbortSignal }) => this.#table.left(peer, options),
+      }
+      this.#kept.set(address.text, keepConnected(deps, address, { signal: this.#stopping.signal }))
+    }
+  }
+
+  async open(
+    peer: string,
+    protocol: ProtocolId,
+    options: { readonly signal?: AbortSignal; readonly addresses?: readonly string[] } = {},
+  ): Promise<ByteStream> {
+    if (!this.#table.has(peer)) {
+      const addresses = addressesOf(peer, options.addresses ?? [])
+      if (addresses.length === 0) {
+        throw new NetError({ code: 'NET_PEER_UNKNOWN', peer }, 'no connection to the peer, and no address to dial')
+      }
+      await this.#connectFor({ peer, addresses }, options)
+    }
+    const session = this.#table.session(peer)
+    if (session === undefined) throw lost(peer)
+    return new NetStream(this.#deps, { stream: await this.#newStream(session, protocol, options), peer })
+  }
+
+  handle(protocol: ProtocolId, handler: (stream: ByteStream) => void | Promise<void>): void {
+    const { libp2p } = this.#deps.node
+    const limits = { maxInboundStreams: STREAMS_PER_CONNECTION_MAX, maxOutboundStreams: STREAMS_PER_CONNECTION_MAX }
+    const serve = async (stream: Stream, connection: Connection): Promise<void> => {
+      const session = this.#sessions.get(connection)
+      if (session?.isAdmitted !== true) {
+        stream.abort(new Error('the peer has not been admitted'))
+        return
+      }
+      const served = new NetStream(this.#deps, { stream, peer: session.peer })
+      try {
+        await handler(served)
+      } catch (error) {
+        this.#deps.log.warn('a stream was reset, its handler failed', { protocol, error: messageOf(error) })
+        served.abort(error instanceof Error ? error : new Error(messageOf(error)))
+      }
+    }
+    libp2p.handle(protocol, serve, limits).catch((error: unknown) => {
+      this.#deps.log.error('a protocol cannot be served', { protocol, error: messageOf(error) })
+    })
+  }
+
+  peers(): readonly Peer[] {
+    return this.#table.peers()
+  }
+
+  onPeer(listener: (event: PeerEvent) => void): void {
+    this.#table.onPeer(listener)
+  }
+
+  announce(offer: NodeOffer): void {
+    // Peers drop us for an offer that is not valid: better to fail here.
+    this.#offer = nodeOfferSchema.parse(offer)
+    for (const session of this.#sessions.values()) session.announce()
+  }
+
+  /** Whether a new inbound socket finds no room: asked before any cryptography. */
+  refusesInbound(): boolean {
+    return this.#stopping.signal.aborted || this.#unprovenCount() >= UNPROVEN_MAX
+  }
+
+  /** A secured connection. Those that we dialled become sessions where they were dialled, once the identity fits. */
+  onConnection(connection: Connection): void {
+    if (connection.direction !== 'inbound') return
+    const session = this.#createSession(connection)
+    if (this.#unprovenCount() > UNPROVEN_MAX) session.refuse('full')
+  }
+
+  onFound(peer: string, addresses: readonly string[]): void {
+    const known = { id: peer, addresses: addresses.slice(0, PEER_ADDRESSES_MAX) }
+    this.#introductions.add([known], { isNews: false })
+  }
+
+  #onHello(stream: Stream, connection: Connection): void {
+    const session = this.#sessions.get(connection)
+    if (session?.direction === 'inbound') session.attach(stream)
+    else stream.abort(new Error('the dialler opens the hello stream'))
+  }
+
+  #createSession(connection: Connection): Session {
+    const { secret } = this.#options
+    const session = new Session(this.#deps, {
+      connection,
+      self: this.id,
+      owner: this.#owner,
+      ...(secret === undefined ? {} : { secret }),
+    })
+    this.#sessions.set(connection, session)
+    return session
+  }
+
+  readonly #owner: SessionOwner = {
+    hasRoom: session => this.#table.hasRoom(session.peer),
+    offer: () => ({
+      ...this.#offer,
+      addresses: this.#offer.addresses.length > 0 ? this.#offer.addresses : [...this.addresses()],
+    }),
+    introductions: session => (this.#meets ? this.#table.introductions(session.peer).slice(0, HELLO_PEERS_MAX) : []),
+    onJoined: (session, offer) => {
+      if (this.#table.join(session, offer)) this.#introduceToOthers(session.peer)
+    },
+    onOffer: (session, offer) => this.#table.update(session, { offer }),
+    onIntroduced: (peers, options) => {
+      if (this.#meets) this.#introductions.add(peers, options)
+    },
+    onRtt: session => {
+      this.#table.update(session, {})
+      if (this.#table.isRedundant(session, this.#deps.clock.monotonic())) session.end(lost(session.peer))
+    },
+    onEnded: session => this.#onEnded(session),
+  }
+
+  get #meets(): boolean {
+    return this.#options.meet ?? this.#options.secret !== undefined
+  }
+
+  #unprovenCount(): number {
+    let count = 0
+    for (const session of this.#sessions.values()) if (!session.isAdmitted) count++
+    return count
+  }
+
+  #introduceToOthers(newcomer: string): void {
+    const known = this.peers().find(peer => peer.id === newcomer)
+    if (!this.#meets || known === undefined || known.addresses.length === 0) return
+    for (const { id } of this.peers()) {
+      if (id !== newcomer) this.#table.session(id)?.introduce([{ id: newcomer, addresses: [...known.addresses] }])
+    }
+  }
+
+  /** Several callers may wait for one dial; each may give up alone. */
+  async #connectFor(target: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
+    this.#assertRuns()
+    assert(this.#isStarted, 'a host is started before it dials')
+    const { peer } = target
+    if (peer === this.id) throw new NetError({ code: 'NET_DIAL_FAILED', peer }, 'this is the address of this very node')
+    if (peer !== undefined && this.#table.has(peer)) return peer
+    const key = peer ?? target.addresses.map(address => address.text).join(' ')
+    let connecting = this.#connecting.get(key)
+    if (connecting === undefined) {
+      connecting = this.#connect(target).finally(() => this.#connecting.delete(key))
+      connecting.catch(() => undefined) // Those who still wait hear of it.
+      this.#connecting.set(key, connecting)
+    }
+    return options.signal === undefined ? connecting : abortable(connecting, options.signal)
+  }
+
+  async #connect(target: DialTarget): Promise<string> {
+    const options = { what: 'connecting', timeoutMs: CONNECT_TIMEOUT_MS, signal: this.#stopping.signal }
+    try {
+      return await withDeadline(this.#deps.clock, options, signal => this.#dialAndJoin(target, signal))
+    } catch (error) {
+      if (error instanceof NetError) throw error
+      if (this.#stopping.signal.aborted) throw stopped()
+      const fault = { code: 'NET_DIAL_FAILED', ...(target.peer === undefined ? {} : { peer: target.peer }) } as const
+      throw new NetError(fault, `the peer could not be reached: ${messageOf(error)}`, { cause: error })
+    }
+  }
+
+  async #dialAndJoin(target: DialTarget, signal: AbortSignal): Promise<string> {
+    const { clock, log, node } = this.#deps
+    const deps = {
+      clock,
+      log,
+      dial: (address: Address, options: { readonly signal: AbortSignal }) => node.libp2p.dial(address.target, options),
+    }
+    const connection = await dialAny(deps, target, { signal })
+    const peer = connection.remotePeer.toString()
+    let session = this.#sessions.get(connection)
+    if (session === undefined) {
+      if (this.#table.has(peer) || signal.aborted) {
+        connection.abort(new Error('the connection is not needed any more'))
+        signal.throwIfAborted()
+        return peer
+      }
+      session = this.#createSession(connection)
+      void session.begin()
+    }
+    try {
+      await abortable(session.joined, signal)
+    } catch (error) {
+      session.end(lost(peer))
+      if (!this.#table.has(peer)) throw error
+      // The peer dialled us at the same time, and that connection came to something.
+    }
+    return peer
+  }
+
+  async #newStream(
+    session: Session,
+    protocol: ProtocolId,
+    options: { readonly signal?: AbortSignal },
+  ): Promise<Stream> {
+    const { peer, connection } = session
+    const deadline = { what: 'opening a stream', timeoutMs: OPEN_TIMEOUT_MS, ...pickSignal(options) }
+    try {
+      return await withDeadline(this.#deps.clock, deadline, signal =>
+        connection.newStream(protocol, { signal, maxOutboundStreams: STREAMS_PER_CONNECTION_MAX }),
+      )
+    } catch (error) {
+      if (options.signal?.aborted === true) throw error
+      if (session.phase === 'ended') throw lost(peer)
+      const fault = { code: 'NET_PROTOCOL_REFUSED', peer, protocol } as const
+      throw new NetError(fault, `the peer did not accept a ${protocol} stream`, { cause: error })
+    }
+  }
+
+  #onEnded(session: Session): void {
+    this.#table.leave(session)
+    // Until its connection is gone a session counts against the bounds, and stop() waits for it.
+    void session.ended().then(() => this.#sessions.delete(session.connection))
+  }
+
+  #isWildcard(): boolean {
+    return this.#options.listen.some(text => ['0.0.0.0', '::'].includes(decodeAddress(text)?.host ?? ''))
+  }
+
+  #assertRuns(): void {
+    if (this.#stopping.signal.aborted) throw stopped()
+  }
+
+  async #stop(): Promise<void> {
+    this.#stopping.abort(stopped())
+    this.#introductions.clear()
+    const sessions = [...this.#sessions.values()]
+    for (const session of sessions) session.refuse('stopping')
+    await Promise.allSettled([...this.#kept.values(), ...this.#connecting.values()])
+    await Promise.all(sessions.map(session => session.ended()))
+    await this.#deps.node.libp2p.stop()
+  }
+}
+
+function pickSignal(options: { readonly signal?: AbortSignal }): { readonly signal?: AbortSignal } {
+  return options.signal === undefined ? {} : { signal: options.signal }
+}
+
+function lost(peer: string): NetError {
+  return new NetError({ code: 'NET_CONNECTION_LOST', peer }, 'the connection to the peer was lost')
+}
+
+function stopped(): NetError {
+  return new NetError({ code: 'NET_STOPPED' }, 'the network host has been stopped')
+}

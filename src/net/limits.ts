@@ -1,0 +1,77 @@
+/** Bounds of the network host. Each is listed in `docs/reference/limits.md`. */
+
+/** Peers that are connected at once. */
+export const PEERS_MAX = 64
+
+/** Inbound connections whose peer has not proved the swarm secret yet. */
+export const UNPROVEN_MAX = 32
+
+/** Connections between us and one peer: two when both dial at once, more only while dead ones are noticed. */
+export const CONNECTIONS_PER_PEER_MAX = 4
+
+/** Inbound connections that one IP address may open in a second. A swarm on one machine shares an address. */
+export const INBOUND_PER_SECOND_MAX = 64
+
+/** Inbound connections in the middle of their TLS or Noise handshake. */
+export const HANDSHAKES_MAX = 32
+
+/** From the connection to admission and the exchange of offers, in milliseconds. */
+export const ADMISSION_TIMEOUT_MS = 5_000
+
+/** From the first dial to a usable peer, in milliseconds. */
+export const CONNECT_TIMEOUT_MS = 15_000
+
+/** From asking for a stream to having it, in milliseconds. */
+export const OPEN_TIMEOUT_MS = 10_000
+
+/** How long a close may wait for bytes that were queued, in milliseconds. */
+export const CLOSE_TIMEOUT_MS = 10_000
+
+/** How long one address of a peer is tried before the next is tried beside it, in milliseconds. */
+export const DIAL_STAGGER_MS = 250
+
+/** Streams that one connection may have open in each direction. */
+export const STREAMS_PER_CONNECTION_MAX = 256
+
+/** Bytes that a peer may send on one stream before we have read them (Yamux window). Also what a pause may buffer. */
+export const STREAM_WINDOW_BYTES_MAX = 1024 * 1024
+
+/** Bytes that wait to be sent on one stream; a writer that ignores back-pressure beyond it loses the stream. */
+export const STREAM_WRITE_BYTES_MAX = 4 * 1024 * 1024
+
+/** Received bytes, and pieces, that wait for a stream's reader before the peer is told to pause. */
+export const STREAM_READ_BYTES_MAX = 256 * 1024
+export const STREAM_READ_PIECES_MAX = 1_024
+
+/** Time between two pings of one connection, in milliseconds. */
+export const PING_INTERVAL_MS = 15_000
+
+/** Pings in a row that may go unanswered before the connection counts as dead. */
+export const PINGS_MISSED_MAX = 2
+
+/** The shortest time between two offers to one peer, in milliseconds. */
+export const OFFER_INTERVAL_MS = 250
+
+/**
+ * What a peer may send on its hello stream: each message costs one token and one more per 8 KiB; so many at once, and
+ * so many more a second. An honest peer sends four offers a second at most.
+ */
+export const HELLO_TOKENS_MAX = 512
+export const HELLO_TOKENS_PER_SECOND = 32
+
+/** Introduced peers that wait to be dialled, and how many are dialled at once. */
+export const INTRODUCTIONS_MAX = 64
+export const INTRODUCTION_DIALS_MAX = 4
+
+/** How long a peer that is new to a common acquaintance is given to dial us first, about, in milliseconds. */
+export const INTRODUCTION_WAIT_MS = 1_000
+
+/** How long an introduced peer that could not be reached is left alone, in milliseconds. */
+export const INTRODUCTION_RETRY_MS = 60_000
+
+/** Addresses that the host keeps dialling. */
+export const KEPT_ADDRESSES_MAX = 64
+
+/** Wait before a kept address is dialled again, in milliseconds: the first, and the longest. */
+export const REDIAL_MS_MIN = 250
+export const REDIAL_MS_MAX = 30_000

@@ -1,0 +1,157 @@
+/**
+ * Who is here: joined peers, each with one session or several (when both sides dialled at once, or a dead connection
+ * has not been noticed yet). A peer joins with its first session and leaves with its last.
+ */
+import { abortable, type Logger, messageOf } from '#base'
+import { type KnownPeer, type NodeOffer, PEER_ADDRESSES_MAX } from '#wire'
+import { addressesOf } from './address.ts'
+import { CONNECTIONS_PER_PEER_MAX, PEERS_MAX } from './limits.ts'
+import type { Session } from './session.ts'
+import type { Peer, PeerEvent } from './types.ts'
+
+type Entry = {
+  /** Oldest first. */
+  readonly sessions: Session[]
+  readonly connectedAt: number
+  offer: NodeOffer
+}
+
+/** Age at which both sides know of a connection, in milliseconds. */
+const SETTLED_MS = 5_000
+
+export class PeerTable {
+  readonly #self: string
+  readonly #log: Logger
+  readonly #entries = new Map<string, Entry>()
+  readonly #listeners = new Set<(event: PeerEvent) => void>()
+
+  constructor(deps: { readonly log: Logger }, options: { readonly self: string }) {
+    this.#log = deps.log
+    this.#self = options.self
+  }
+
+  get size(): number {
+    return this.#entries.size
+  }
+
+  has(peer: string): boolean {
+    return this.#entries.has(peer)
+  }
+
+  hasRoom(peer: string): boolean {
+    const entry = this.#entries.get(peer)
+    return entry === undefined ? this.size < PEERS_MAX : entry.sessions.length < CONNECTIONS_PER_PEER_MAX
+  }
+
+  peers(): Peer[] {
+    return [...this.#entries.values()].map(entry => this.#describe(entry))
+  }
+
+  /** @returns how to stop listening */
+  onPeer(listener: (event: PeerEvent) => void): () => void {
+    this.#listeners.add(listener)
+    return () => void this.#listeners.delete(listener)
+  }
+
+  /** Resolves once the peer is not here. Rejects with the signal's reason. */
+  async left(peer: string, options: { readonly signal: AbortSignal }): Promise<void> {
+    if (!this.has(peer)) return
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const stop = this.onPeer(event => {
+      if (event.kind === 'left' && event.peer.id === peer) resolve()
+    })
+    await abortable(promise, options.signal).finally(stop)
+  }
+
+  /** The session that new streams use. */
+  session(peer: string): Session | undefined {
+    const entry = this.#entries.get(peer)
+    return entry === undefined ? undefined : this.#preferred(entry)
+  }
+
+  /** @returns whether the peer is new */
+  join(session: Session, offer: NodeOffer): boolean {
+    const entry = this.#entries.get(session.peer)
+    if (entry !== undefined) {
+      entry.sessions.push(session)
+      entry.offer = offer
+      this.#emit({ kind: 'changed', peer: this.#describe(entry) })
+      return false
+    }
+    const joined = { sessions: [session], connectedAt: session.joinedAt, offer }
+    this.#entries.set(session.peer, joined)
+    this.#emit({ kind: 'joined', peer: this.#describe(joined) })
+    return true
+  }
+
+  update(session: Session, change: { readonly offer?: NodeOffer }): void {
+    const entry = this.#entries.get(session.peer)
+    if (entry?.sessions.includes(session) !== true) return
+    if (change.offer !== undefined) entry.offer = change.offer
+    this.#emit({ kind: 'changed', peer: this.#describe(entry) })
+  }
+
+  /** @returns whether the peer has left */
+  leave(session: Session): boolean {
+    const entry = this.#entries.get(session.peer)
+    const index = entry?.sessions.indexOf(session) ?? -1
+    if (entry === undefined || index < 0) return false
+    const peer = this.#describe(entry)
+    entry.sessions.splice(index, 1)
+    if (entry.sessions.length > 0) return false
+    this.#entries.delete(session.peer)
+    this.#emit({ kind: 'left', peer })
+    return true
+  }
+
+  /**
+   * Whether we may close it: we dialled it, it carries nothing, and the connection that both sides prefer is old enough
+   * to be known to both.
+   */
+  isRedundant(session: Session, nowMs: number): boolean {
+    const entry = this.#entries.get(session.peer)
+    if (entry === undefined || session.direction !== 'outbound') return false
+    const preferred = this.#preferred(entry)
+    if (preferred === undefined || preferred === session || nowMs - preferred.joinedAt < SETTLED_MS) return false
+    return session.connection.streams.length <= 1
+  }
+
+  /** Others that the peer may like to meet. */
+  introductions(peer: string): KnownPeer[] {
+    const others = this.peers().filter(other => other.id !== peer && other.addresses.length > 0)
+    return others.map(({ id, addresses }) => ({ id, addresses: [...addresses] }))
+  }
+
+  /** Both sides choose alike: the connection that the smaller peer id dialled, the newest of them. */
+  #preferred(entry: Entry): Session | undefined {
+    const rightful = entry.sessions.filter(session => {
+      const dialler = session.direction === 'outbound' ? this.#self : session.peer
+      return dialler < (dialler === this.#self ? session.peer : this.#self)
+    })
+    return rightful.at(-1) ?? entry.sessions.at(-1)
+  }
+
+  #describe(entry: Entry): Peer {
+    const session = this.#preferred(entry) as Session
+    const own = addressesOf(session.peer, entry.offer.addresses).map(address => address.text)
+    const dialled = session.direction === 'outbound' ? [session.connection.remoteAddr.toString()] : []
+    return {
+      id: session.peer,
+      addresses: [...new Set([...dialled, ...own])].slice(0, PEER_ADDRESSES_MAX),
+      direction: session.direction,
+      connectedAt: entry.connectedAt,
+      ...(session.rttMs === undefined ? {} : { rttMs: session.rttMs }),
+      offer: entry.offer,
+    }
+  }
+
+  #emit(event: PeerEvent): void {
+    for (const listener of this.#listeners) {
+      try {
+        listener(event)
+      } catch (error) {
+        this.#log.error('a listener to peer events failed', { event: event.kind, error: messageOf(error) })
+      }
+    }
+  }
+}
