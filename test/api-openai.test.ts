@@ -336,6 +336,29 @@ test('values that are wrong are refused with the name of the field', async t => 
   assert.equal(node.requests.length, 0)
 })
 
+test('the choices of a streamed chat each begin with a role and end with a reason', async t => {
+  const { client } = await setUp(t)
+  const stream = await client.chat.completions.create({ model: 'x', messages: MESSAGES, n: 2, stream: true })
+  const choices = (await collect(stream)).flatMap(chunk => chunk.choices)
+  for (const index of [0, 1]) {
+    const own = choices.filter(choice => choice.index === index)
+    assert.equal(own[0]?.delta.role, 'assistant')
+    assert.equal(own.map(choice => choice.delta.content ?? '').join(''), 'Once upon a time')
+    assert.equal(own.at(-1)?.finish_reason, 'stop')
+  }
+})
+
+test('more tokens than the context holds is told as OpenAI tells it', async t => {
+  const { client } = await setUp(
+    t,
+    failing(new KoinonError({ code: 'NODE_CONTEXT_EXCEEDED' }, 'the context holds 512')),
+  )
+  await assert.rejects(
+    client.chat.completions.create({ model: 'x', messages: MESSAGES, max_tokens: 1e9 }),
+    (error: unknown) => error instanceof BadRequestError && error.code === 'context_length_exceeded',
+  )
+})
+
 test("the node's errors arrive as the client's own classes", async t => {
   const cases: readonly [Error, new (...args: never[]) => Error, number][] = [
     [new ApiError({ code: 'API_MODEL_UNKNOWN' }, 'no such model'), NotFoundError, 404],
