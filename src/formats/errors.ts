@@ -23,13 +23,22 @@ export type FormatFault =
   | { readonly code: 'FORMAT_MODEL_UNSUPPORTED'; readonly what: string }
   /** Hyper-parameters or tensors that are missing or make no sense. */
   | { readonly code: 'FORMAT_MODEL_INVALID'; readonly what: string }
+  /** The chat template ran longer than it may. */
   | { readonly code: 'FORMAT_TEMPLATE_TIMEOUT'; readonly limitMs: number }
+  /** The chat template wanted more memory than it may have; its process is gone. */
   | { readonly code: 'FORMAT_TEMPLATE_MEMORY'; readonly limitBytes: number }
+  /** The chat template made more text than it may. */
   | { readonly code: 'FORMAT_TEMPLATE_OUTPUT'; readonly limitBytes: number }
-  | { readonly code: 'FORMAT_TEMPLATE_INPUT'; readonly limitBytes: number }
+  /** The template or the messages are too long. */
+  | { readonly code: 'FORMAT_TEMPLATE_INPUT'; readonly limit: number }
+  /** The chat template is no Jinja, or refused the messages. */
   | { readonly code: 'FORMAT_TEMPLATE_INVALID' }
-  | { readonly code: 'FORMAT_TEMPLATE_BUSY' }
+  /** Too many renderings wait. */
+  | { readonly code: 'FORMAT_TEMPLATE_BUSY'; readonly limit: number }
+  /** The renderer was stopped, or its process does not start. */
   | { readonly code: 'FORMAT_TEMPLATE_STOPPED' }
+  /** Too many or too long stop texts. */
+  | { readonly code: 'FORMAT_STOP_INVALID'; readonly countMax: number; readonly lengthMax: number }
 
 export class FormatError extends KoinonError<FormatFault> {
   override readonly name = 'FormatError'

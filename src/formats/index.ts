@@ -15,3 +15,12 @@ export {
 export { edgeWeightBytes, kvBytesPerPosition, layerOf, layerWeightBytes } from './footprint.ts'
 export { checkTensors, type ModelShape, type TensorShape, tensorShapes } from './tensor-shapes.ts'
 export { type ModelFile, modelId, type ModelIdentity, type ModelIdOptions } from './model-id.ts'
+export { type TextPiece, TextStream } from './text-stream.ts'
+export type { TemplateMessage } from './template-protocol.ts'
+export {
+  CHATML_TEMPLATE,
+  createTemplateRenderer,
+  type TemplateRenderer,
+  type TemplateRendererOptions,
+  type TemplateRequest,
+} from './template-renderer.ts'

@@ -27,3 +27,35 @@ export const MODEL_LAYERS_MAX = 1_000
 /** Width of a hidden row, of the feed-forward layer, and the number of heads and positions: beyond these a file lies. */
 export const MODEL_WIDTH_MAX = 1_000_000
 export const MODEL_CONTEXT_MAX = 100_000_000
+
+/** Stop texts of one request. OpenAI allows 4. */
+export const STOP_TEXTS_MAX = 16
+
+/** UTF-16 units of one stop text. */
+export const STOP_TEXT_LENGTH_MAX = 1_024
+
+/** Time that a chat template may take once its process is up: real ones take one or two milliseconds. */
+export const TEMPLATE_TIMEOUT_MS = 250
+
+/** Time that a template process may take to start, and to answer beyond the template's own time. */
+export const TEMPLATE_START_MS = 20_000
+export const TEMPLATE_GRACE_MS = 1_000
+
+/** Heap of a template process, in MiB. */
+export const TEMPLATE_HEAP_MB = 64
+
+/** UTF-16 units of a chat template: the longest known ones have some 20 000. */
+export const TEMPLATE_SOURCE_MAX = 256 * 1024
+
+/** UTF-16 units of all messages that go into a template, and how many there may be. */
+export const TEMPLATE_INPUT_MAX = 1024 * 1024
+export const TEMPLATE_MESSAGES_MAX = 4_096
+
+/** Bytes (UTF-8) that a template may make. */
+export const TEMPLATE_OUTPUT_BYTES_MAX = 1024 * 1024
+
+/** Template processes, one rendering each at a time. */
+export const TEMPLATE_WORKERS_MAX = 2
+
+/** Renderings that may wait for a process. */
+export const TEMPLATE_QUEUE_MAX = 64
