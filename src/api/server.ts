@@ -36,7 +36,7 @@ interface ZodTypes extends FastifyTypeProvider {
   readonly validator: this['schema'] extends z.ZodType ? z.output<this['schema']> : unknown
 }
 
-export type App = FastifyInstance<
+type App = FastifyInstance<
   RawServerDefault,
   RawRequestDefaultExpression,
   RawReplyDefaultExpression,
@@ -92,7 +92,6 @@ export function createServer(deps: ServerDeps, options: ServerOptions): Server {
   const app: App = fastify({
     logger: false,
     bodyLimit: options.bodyBytesMax,
-    forceCloseConnections: true,
     return503OnClosing: false,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,

@@ -1,4 +1,5 @@
 /** The HTTP API for programs: OpenAI's routes on a TCP port, guarded against browsers that were led here. */
+import { once } from 'node:events'
 import { isIP } from 'node:net'
 import { type Clock, type Logger, messageOf, type Random } from '#base'
 import type { KoinonNode } from '#node'
@@ -42,10 +43,15 @@ export async function startApi(deps: ApiDeps, options: ApiOptions): Promise<Api>
     checkCaller({ host, origin, localAddress: request.socket.localAddress }, rules)
   })
   addOpenAiRoutes(server, deps)
-  await server.app.listen({ host: options.host, port: options.port }).catch(async (error: unknown) => {
+  await server.app.ready()
+  try {
+    // Not by Fastify's listen(): for `localhost` it would make a second server, which no limit of ours reaches.
+    server.app.server.listen({ host: options.host, port: options.port })
+    await once(server.app.server, 'listening')
+  } catch (error) {
     await server.stop()
     throw listenFailed(options, error)
-  })
+  }
   const bound = server.app.server.address()
   const port = typeof bound === 'object' && bound !== null ? bound.port : options.port
   const address = `http://${isIP(options.host) === 6 ? `[${options.host}]` : options.host}:${port}`

@@ -29,7 +29,7 @@ export type LocalApiOptions = {
 }
 
 /** The last line of `POST /local/complete` where the generation failed. */
-export type LocalErrorEvent = { readonly kind: 'error'; readonly code: string; readonly message: string }
+type LocalErrorEvent = { readonly kind: 'error'; readonly code: string; readonly message: string }
 
 /** @throws ApiError API_LISTEN_FAILED */
 export async function startLocalApi(deps: LocalApiDeps, options: LocalApiOptions): Promise<{ stop(): Promise<void> }> {

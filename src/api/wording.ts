@@ -26,7 +26,7 @@ export type Choice = {
   readonly reason: FinishReason
 }
 
-export type Delta = { readonly text: string; readonly tokens: readonly TokenInfo[] }
+type Delta = { readonly text: string; readonly tokens: readonly TokenInfo[] }
 
 /** A chunk without its usage, which the stream adds. */
 type Chunk = Omit<ChatCompletionChunk, 'usage'> | Omit<TextCompletion, 'usage'>

@@ -75,7 +75,7 @@ const content = z.custom<string | readonly { readonly type: 'text'; readonly tex
 })
 
 /** One message of a chat, as OpenAI writes it. */
-export const chatMessageSchema = z.discriminatedUnion(
+const chatMessageSchema = z.discriminatedUnion(
   'role',
   [
     z.object({ role: z.enum(['system', 'developer', 'user']), content, name: z.string().max(200).nullish() }),
