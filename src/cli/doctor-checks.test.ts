@@ -52,16 +52,20 @@ test('a data directory must be one that can be written, and should be private', 
 })
 
 test('a GPU that is there but not used comes with the command that installs its package', () => {
-  const packageName = '@node-llama-cpp/linux-x64 3.21.1'
+  const device = (name: string) => ({ name, description: '', memoryFree: 1, memoryTotal: 1 })
+  const cpuOnly = { package: '@node-llama-cpp/linux-x64 3.21.1', devices: [device('CPU')] }
   const present = gpusPresent(path => path === '/dev/nvidiactl' || path === '/dev/dri/renderD128')
   assert.deepEqual(present, ['nvidia'])
-  const [check] = checkGpu({ packageName, devices: ['CPU (zen4)'], present })
+  const [check] = checkGpu(cpuOnly, present)
   assert.equal(check?.advice, 'npm install --no-save @node-llama-cpp/linux-x64-cuda@3.21.1')
-  assert.deepEqual(checkGpu({ packageName, devices: ['CPU (zen4)', 'CUDA0 (H100)'], present }), [])
-  assert.deepEqual(checkGpu({ packageName, devices: ['CPU (zen4)'], present: gpusPresent(() => false) }), [])
-  const other = gpusPresent(path => path === '/dev/dri/renderD128')
-  assert.match(
-    checkGpu({ packageName, devices: ['CPU'], present: other })[0]?.advice ?? '',
-    /linux-x64-vulkan@3\.21\.1$/,
+  assert.deepEqual(checkGpu({ ...cpuOnly, devices: [device('CPU'), device('CUDA0')] }, present), [])
+  assert.deepEqual(
+    checkGpu(
+      cpuOnly,
+      gpusPresent(() => false),
+    ),
+    [],
   )
+  const other = gpusPresent(path => path === '/dev/dri/renderD128')
+  assert.match(checkGpu(cpuOnly, other)[0]?.advice ?? '', /linux-x64-vulkan@3\.21\.1$/)
 })

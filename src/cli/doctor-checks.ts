@@ -6,6 +6,7 @@ import { accessSync, constants, existsSync, statSync } from 'node:fs'
 import { availableParallelism, cpus, totalmem } from 'node:os'
 import { dirname } from 'node:path'
 import { formatBytes, messageOf } from '#base'
+import type { EngineDescription } from '#engine'
 import { countOf } from './units.ts'
 
 export type DoctorCheck = {
@@ -17,20 +18,10 @@ export type DoctorCheck = {
   readonly advice?: string
 }
 
-/** What the engine module finds out about itself. */
-export type EngineFacts = {
-  /** "@node-llama-cpp/linux-x64 3.21.1" */
-  readonly packageName: string
-  /** "ggml v0.4.0" */
-  readonly version: string
-  /** "CPU (zen4)", "CUDA0 (NVIDIA H100)" */
-  readonly devices: readonly string[]
-}
-
 export type DoctorDeps = {
   readonly dataDir: string
   /** @throws where no engine package fits this machine */
-  readonly describeEngine: () => Promise<EngineFacts>
+  readonly describeEngine: () => Promise<EngineDescription>
   /** Runs one token through the built-in model. @returns "Storyteller answers in 0.8 s" @throws where it cannot */
   readonly tryModel: () => Promise<string>
 }
@@ -47,8 +38,9 @@ export async function* doctorChecks(deps: DoctorDeps): AsyncGenerator<DoctorChec
   yield checkDataDir(deps.dataDir)
   const engine = await checkEngine(deps.describeEngine)
   yield engine.check
-  if (engine.facts !== undefined) {
-    for (const check of checkGpu({ ...engine.facts, present: gpusPresent(existsSync) })) yield check
+  if (engine.description !== undefined) {
+    yield* checkDevices(engine.description)
+    yield* checkGpu(engine.description, gpusPresent(existsSync))
   }
   yield await checkModel(deps.tryModel)
 }
@@ -127,13 +119,14 @@ export function checkDataDir(dataDir: string): DoctorCheck {
 }
 
 async function checkEngine(
-  describe: () => Promise<EngineFacts>,
-): Promise<{ readonly check: DoctorCheck; readonly facts?: EngineFacts }> {
+  describe: () => Promise<EngineDescription>,
+): Promise<{ readonly check: DoctorCheck; readonly description?: EngineDescription }> {
   const name = 'Engine'
   try {
-    const facts = await describe()
-    const text = `${facts.version} (${facts.packageName}): ${facts.devices.join(', ')}`
-    return { check: { name, state: 'ok', text }, facts }
+    const description = await describe()
+    const { version, commit, cpuVariant } = description
+    const text = `llama.cpp ${version} (ggml ${commit}), CPU code for ${cpuVariant}\n${description.package}`
+    return { check: { name, state: 'ok', text }, description }
   } catch (error) {
     const advice = 'run `npm install` again, without --omit=optional'
     return { check: { name, state: 'fail', text: messageOf(error), advice } }
@@ -150,14 +143,25 @@ export function gpusPresent(exists: (path: string) => boolean): readonly GpuKind
   return kinds
 }
 
+/** Back ends that compute on the CPU too. */
+const CPU_DEVICE = /^(?:CPU|BLAS|AMX)/
+
+function checkDevices({ devices, device }: EngineDescription): readonly DoctorCheck[] {
+  const text = devices.map(
+    ({ name, description, memoryFree, memoryTotal }) =>
+      `${name}: ${description.trim()}, ${formatBytes(memoryFree)} of ${formatBytes(memoryTotal)} free`,
+  )
+  return [{ name: 'Devices', state: 'ok', text: [...text, `models go to ${device} first`].join('\n') }]
+}
+
 /** Says how to use a GPU that is there but not used. Packages for GPUs are too large to be dependencies. */
 export function checkGpu(
-  machine: Pick<EngineFacts, 'packageName' | 'devices'> & { readonly present: readonly GpuKind[] },
+  engine: Pick<EngineDescription, 'package' | 'devices'>,
+  present: readonly GpuKind[],
 ): readonly DoctorCheck[] {
-  const isUsed = machine.devices.some(device => !device.startsWith('CPU'))
-  if (isUsed || machine.present.length === 0) return []
-  const [base = '', version = ''] = machine.packageName.split(' ')
-  return machine.present.map(kind => {
+  if (engine.devices.some(device => !CPU_DEVICE.test(device.name))) return []
+  const [base = '', version = ''] = engine.package.split(' ')
+  return present.map(kind => {
     const variant = kind === 'nvidia' ? 'cuda' : 'vulkan'
     const text = kind === 'nvidia' ? 'an NVIDIA GPU is there but not used' : 'a GPU is there but not used'
     return { name: 'GPU', state: 'warn', text, advice: `npm install --no-save ${base}-${variant}@${version}` }

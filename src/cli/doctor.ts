@@ -45,11 +45,13 @@ export function addDoctor(program: Command, deps: CliDeps, setExitCode: SetExitC
 }
 
 const NAME_WIDTH = 'Built-in model'.length
+const INDENT = ' '.repeat(NAME_WIDTH + 4)
 
 export function renderCheck(check: DoctorCheck, paint: Paint): string {
   const marks = { ok: paint.green('✓'), warn: paint.yellow('!'), fail: paint.red('✗') }
-  const advice = check.advice === undefined ? '' : `\n${' '.repeat(NAME_WIDTH + 4)}${paint.dim('→')} ${check.advice}`
-  return `${marks[check.state]} ${check.name.padEnd(NAME_WIDTH)}  ${printable(check.text)}${advice}\n`
+  const advice = check.advice === undefined ? '' : `\n${INDENT}${paint.dim('→')} ${check.advice}`
+  const text = printable(check.text).replaceAll('\n', `\n${INDENT}`)
+  return `${marks[check.state]} ${check.name.padEnd(NAME_WIDTH)}  ${text}${advice}\n`
 }
 
 /** Starts a private node with the built-in model, makes a few tokens, and stops it: the whole path once. */

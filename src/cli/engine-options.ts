@@ -12,6 +12,9 @@ export type EngineFlags = {
   readonly memory?: number
 }
 
+/** Generations at once on a node's stage, where nothing else is asked for. */
+export const SLOTS_DEFAULT = 8
+
 export function addEngineOptions(command: Command): Command {
   return command
     .option('--threads <count>', 'threads of one computation (default: the cores allowed)', integerIn(1, 512))

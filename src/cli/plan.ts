@@ -4,13 +4,19 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { formatBytes, formatLayers } from '#base'
 import type { PlanReport } from '#wire'
-import { addDataDirOption, clientOf, type DataDirFlags } from './data-dir.ts'
+import { interruptible } from './answer.ts'
+import { addDataDirOption, clientOf, dataDirOf } from './data-dir.ts'
+import { addEngineOptions, engineConfig, SLOTS_DEFAULT } from './engine-options.ts'
 import { CliError } from './errors.ts'
 import { modelFile } from './model-file.ts'
+import { createProgress } from './progress.ts'
+import type { SessionFlags } from './session.ts'
 import { renderTable, wrap } from './table.ts'
 import { createPaint, type Paint, printable, wantsColour } from './terminal.ts'
 import type { CliDeps } from './types.ts'
 import { formatLatency, formatRate, shortPeer } from './units.ts'
+
+type PlanFlags = SessionFlags & { readonly json?: boolean }
 
 export function addPlan(program: Command, deps: CliDeps): void {
   const command = program
@@ -28,7 +34,7 @@ Examples:
   $ koinon plan storyteller
   $ koinon plan ~/models/qwen3-8b-q4_k_m.gguf --json`,
     )
-  addDataDirOption(command).action(async (model: string, flags: DataDirFlags & { readonly json?: boolean }) => {
+  addDataDirOption(addEngineOptions(command)).action(async (model: string, flags: PlanFlags) => {
     const report = await planOf(deps, model, flags)
     if (flags.json === true) {
       deps.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`)
@@ -39,7 +45,7 @@ Examples:
   })
 }
 
-async function planOf(deps: CliDeps, model: string, flags: DataDirFlags): Promise<PlanReport> {
+async function planOf(deps: CliDeps, model: string, flags: SessionFlags): Promise<PlanReport> {
   const client = await clientOf(deps, flags)
   const file = modelFile(deps, model)
   try {
@@ -50,7 +56,21 @@ async function planOf(deps: CliDeps, model: string, flags: DataDirFlags): Promis
     const isNodeAbsent = error instanceof CliError && error.code === 'CLI_NO_NODE'
     if (!isNodeAbsent || file === undefined) throw error
   }
-  return deps.planFile(file)
+  return planAlone(deps, file, flags)
+}
+
+/** The plan for this machine alone: the file's header is read and the machine measured, which takes a moment. */
+async function planAlone(deps: CliDeps, file: string, flags: SessionFlags): Promise<PlanReport> {
+  const paint = createPaint(wantsColour(deps.stderr, deps.env))
+  const progress = createProgress({ output: deps.stderr, clock: deps.clock, paint })
+  const { signal, done } = interruptible(deps)
+  const config = { dataDir: dataDirOf(deps, flags), model: file, slots: SLOTS_DEFAULT, ...engineConfig(flags) }
+  try {
+    return await deps.planFile(config, { onProgress: progress.report, signal })
+  } finally {
+    progress.clear()
+    done()
+  }
 }
 
 function isSameFile(a: string, b: string): boolean {

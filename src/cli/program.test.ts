@@ -406,8 +406,15 @@ test('doctor exits with 1 where something is broken, and goes on to the end', as
   assert.equal(report.checks.find(check => check.name === 'Engine')?.state, 'fail')
   assert.equal(report.checks.at(-1)?.name, 'Built-in model')
   const healthy = bench(t, {
-    describeEngine: async () => ({ packageName: '@x/linux-x64 1.0.0', version: 'ggml v1', devices: ['CPU (x)'] }),
+    describeEngine: async () => ({
+      package: '@x/linux-x64 1.0.0',
+      version: '0.4.0',
+      commit: 'abc',
+      cpuVariant: 'zen4',
+      device: 'CPU (zen4)',
+      devices: [],
+    }),
   })
   assert.equal(await runCli(healthy.deps, ['doctor']), 0)
-  assert.match(healthy.stdout.text, /ggml v1 \(@x\/linux-x64 1\.0\.0\): CPU \(x\)/)
+  assert.match(healthy.stdout.text, /llama\.cpp 0\.4\.0 \(ggml abc\), CPU code for zen4\n +@x\/linux-x64 1\.0\.0\n/)
 })

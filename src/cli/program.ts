@@ -50,7 +50,7 @@ function createProgram(deps: CliDeps, setExitCode: (code: ExitCode) => void): Co
     .helpCommand(false)
     .showSuggestionAfterError()
     .showHelpAfterError('(--help shows the options)')
-    .configureHelp({ sortSubcommands: false, showGlobalOptions: false, commandUsage: usageOf })
+    .configureHelp({ sortSubcommands: false, showGlobalOptions: false, commandUsage: usageOf, subcommandTerm: termOf })
     .configureOutput({
       writeOut: text => deps.stdout.write(text),
       writeErr: text => deps.stderr.write(text),
@@ -70,6 +70,14 @@ function createProgram(deps: CliDeps, setExitCode: (code: ExitCode) => void): Co
   addDoctor(program, deps, setExitCode)
   addStop(program, deps)
   return program
+}
+
+/** "run <model> [prompt]": what the list of commands shows. */
+function termOf(command: Command): string {
+  const names = command.registeredArguments.map(argument =>
+    argument.required ? `<${argument.name()}>` : `[${argument.name()}]`,
+  )
+  return [command.name(), ...names].join(' ')
 }
 
 /** "koinon run [options] <model> [prompt]". */

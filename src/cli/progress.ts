@@ -10,6 +10,8 @@ import { cut, widthOf } from './text-width.ts'
 
 const REDRAW_PERIOD_MS = 50
 const SPARSE_PERIOD_MS = 5_000
+/** A start that is over this soon needs no words. */
+const QUIET_MS = 1_000
 const BAR_WIDTH = 24
 
 /** "█████▌      ": eighths of a block, so that the bar moves smoothly. `fraction` is in [0, 1]. */
@@ -56,7 +58,7 @@ function createLiveProgress({ output, clock, paint }: ProgressDeps): ProgressRep
       drawnAt = now
       drawnPhase = phase
       const title = phaseTitle(phase)
-      let line = facts.text === undefined ? `${title} …` : `${title}: ${facts.text}`
+      let line = (facts.text ?? '') === '' ? `${title} …` : `${title}: ${facts.text}`
       if (facts.done !== undefined && facts.total !== undefined && facts.total > 0) {
         const bar = paint.cyan(renderBar(facts.done / facts.total, BAR_WIDTH))
         line = `${title} ${bar} ${amountOf(facts.done, facts.total)}`
@@ -73,16 +75,18 @@ function createLiveProgress({ output, clock, paint }: ProgressDeps): ProgressRep
 }
 
 function createSparseProgress({ output, clock }: ProgressDeps): ProgressReporter {
+  const startedAt = clock.monotonic()
   let printedAt = -Infinity
   let printedLine = ''
   let phaseBefore = ''
   return {
     report: (phase, facts) => {
       const now = clock.monotonic()
+      if (now - startedAt < QUIET_MS) return
       if (phase === phaseBefore && now - printedAt < SPARSE_PERIOD_MS) return
       const hasTotal = facts.done !== undefined && facts.total !== undefined && facts.total > 0
       const amount = hasTotal ? ` (${amountOf(facts.done ?? 0, facts.total ?? 0)})` : ''
-      const line = `${phaseTitle(phase)}${facts.text === undefined ? '' : `: ${facts.text}`}${amount}`
+      const line = `${phaseTitle(phase)}${(facts.text ?? '') === '' ? '' : `: ${facts.text}`}${amount}`
       phaseBefore = phase
       printedAt = now
       if (line === printedLine) return

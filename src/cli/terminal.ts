@@ -49,6 +49,18 @@ export function printable(text: string): string {
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '')
 }
 
+/** Output to a stream of this process. Where its reader goes away (`koinon run ... | head`), the process ends quietly. */
+export function createOutput(stream: NodeJS.WriteStream): Output {
+  stream.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
+  return {
+    write: text => void stream.write(text),
+    isTty: stream.isTTY,
+    get columns() {
+      return stream.columns ?? 80
+    },
+  }
+}
+
 /** An output that keeps what was written: for tests. */
 export class TextOutput implements Output {
   text = ''

@@ -3,9 +3,9 @@
  * functions that start a node and look at the machine. Tests replace each of them.
  */
 import type { Clock, Logger, LogLevel, Random } from '#base'
-import type { KoinonNode, NodeConfig, NodeProgress } from '#node'
+import type { EngineDescription } from '#engine'
+import type { FilePlanConfig, KoinonNode, NodeConfig, NodeProgress } from '#node'
 import type { PlanReport } from '#wire'
-import type { EngineFacts } from './doctor-checks.ts'
 import type { ExitCode } from './exit-codes.ts'
 import type { Output } from './terminal.ts'
 
@@ -19,6 +19,8 @@ export type Served = {
   /** Stops the surfaces, then the node. Idempotent. */
   stop(): Promise<void>
 }
+
+export type FilePlanOptions = { readonly onProgress: NodeProgress; readonly signal: AbortSignal }
 
 export type ServeOptions = {
   /** Where the HTTP API listens; undefined: no API. */
@@ -57,9 +59,9 @@ export type CliDeps = {
   readonly builtInModel: string
   readonly serve: (config: NodeConfig, options: ServeOptions) => Promise<Served>
   /** Reads a model file's header and says what this machine alone could do with it. */
-  readonly planFile: (file: string) => Promise<PlanReport>
+  readonly planFile: (config: FilePlanConfig, options: FilePlanOptions) => Promise<PlanReport>
   /** @throws where no engine package fits this machine */
-  readonly describeEngine: () => Promise<EngineFacts>
+  readonly describeEngine: () => Promise<EngineDescription>
 }
 
 /** Lets a command end with another exit code than 0 without an error. */

@@ -47,10 +47,21 @@ export function createUpPrinter(deps: CliDeps, options: { readonly isJson: boole
   return options.isJson ? createJsonPrinter(deps) : createTextPrinter(deps)
 }
 
+/** Within one phase: a reader wants to see movement, not every tensor. */
+const PROGRESS_PERIOD_MS = 200
+
 function createJsonPrinter(deps: CliDeps): UpPrinter {
   const emit = (event: UpEvent): void => deps.stdout.write(`${JSON.stringify(event)}\n`)
+  let phaseBefore = ''
+  let progressAt = -Infinity
   return {
-    progress: (phase, facts) => emit({ event: 'progress', phase, ...facts }),
+    progress: (phase, facts) => {
+      const now = deps.clock.monotonic()
+      if (phase === phaseBefore && now - progressAt < PROGRESS_PERIOD_MS) return
+      phaseBefore = phase
+      progressAt = now
+      emit({ event: 'progress', phase, ...facts })
+    },
     ready: (served, dataDir) => emit(readyEvent(deps, served, dataDir)),
     stopping: reason => emit({ event: 'stopping', reason }),
     failed: (code, message) => emit({ event: 'failed', code, message }),

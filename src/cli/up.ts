@@ -3,11 +3,11 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
-import { codeOf, type LogLevel, messageOf, withDeadline } from '#base'
+import { codeOf, type LogLevel, messageOf, TimeoutError, withDeadline } from '#base'
 import type { LayerChoice, NodeConfig } from '#node'
 import { addDataDirOption, type DataDirFlags, dataDirOf } from './data-dir.ts'
-import { addEngineOptions, type EngineFlags, engineConfig } from './engine-options.ts'
-import { usageError } from './errors.ts'
+import { addEngineOptions, type EngineFlags, engineConfig, SLOTS_DEFAULT } from './engine-options.ts'
+import { CliError, usageError } from './errors.ts'
 import { STOP_MS_MAX } from './limits.ts'
 import { modelFile } from './model-file.ts'
 import { collect, integerIn, LOG_LEVELS, parseApiAddress, parseLayers, parseMultiaddr } from './parse.ts'
@@ -57,7 +57,7 @@ export function addUp(program: Command, deps: CliDeps): void {
     .option('--secret-file <file>', 'only nodes with this secret may connect (env KOINON_SWARM_SECRET)')
     .option('--mdns', 'look for nodes on the local network')
   addEngineOptions(command)
-    .option('--slots <count>', 'generations at once on this node', integerIn(1, 1024), 8)
+    .option('--slots <count>', 'generations at once on this node', integerIn(1, 1024), SLOTS_DEFAULT)
     .addOption(new Option('--log-level <level>', 'what to log').choices(LOG_LEVELS).default('warn'))
     .option('--json', 'print events as JSON lines, such as {"event":"ready",...}')
     .addOption(new Option('--exit-with-parent', 'stop when standard input ends').hideHelp())
@@ -90,6 +90,10 @@ async function up(deps: CliDeps, flags: UpFlags): Promise<void> {
     })
     await serveUntilStopped(deps, served, { printer, dataDir, stopping: stopping.signal })
   } catch (error) {
+    if (stopping.signal.aborted && !(error instanceof TimeoutError)) {
+      printer.stopping(String(stopping.signal.reason))
+      throw new CliError({ code: 'CLI_INTERRUPTED' }, 'interrupted before the node was ready', { cause: error })
+    }
     printer.failed(codeOf(error), messageOf(error))
     throw error
   } finally {
