@@ -1,6 +1,6 @@
 /** Memory for the intermediate results of graphs, shared by all graphs of a session, and views of what goes in and out. */
 import { EngineError } from './errors.ts'
-import { type Allocator, type Graph, type Tensor, viewMemory } from './ggml/binding.ts'
+import { type Allocator, type Graph, type Tensor, memoryOf } from './ggml/binding.ts'
 import type { ComputeDevice } from './ggml/runtime.ts'
 
 /**
@@ -64,7 +64,7 @@ export class TensorView {
     const size = ggml.byteSize(tensor)
     this.#device = device
     this.#tensor = tensor
-    this.bytes = isCpu ? new Uint8Array(viewMemory(ggml.dataOf(tensor), size)) : new Uint8Array(size)
+    this.bytes = isCpu ? memoryOf(ggml, tensor) : new Uint8Array(size)
   }
 
   upload(): void {

@@ -47,9 +47,7 @@ export class EdgeSession {
       const { embedding, head } = await loadEdges(device, model, onProgress)
       const { config } = model
       const headMemory = new ComputeMemory(device)
-      const headGraph = new SmallGraph(device, headMemory, (context, graph) =>
-        buildHead(device, { config, head, context, graph }),
-      )
+      const headGraph = new SmallGraph(device, headMemory, context => buildHead(device, { config, head, context }))
       this.#loaded = { config, embedding, head, headGraph, headMemory, embeddingMemory: new ComputeMemory(device) }
       return {
         width: config.width,
@@ -70,8 +68,8 @@ export class EdgeSession {
     checkTokens(tokens, config)
     if (tokens.length === 0) return new Uint8Array(0)
     const { cpu } = this.#runtime
-    const graph = new SmallGraph(cpu, embeddingMemory, (context, graph) =>
-      buildEmbedding(cpu, { config, embedding, context, graph, count: tokens.length }),
+    const graph = new SmallGraph(cpu, embeddingMemory, context =>
+      buildEmbedding(cpu, { config, embedding, context, count: tokens.length }),
     )
     try {
       graph.input.bytes.set(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength))
@@ -137,7 +135,6 @@ async function loadEdges(
   const headFound = findWeights(gguf, [
     { name: 'output_norm.weight', dims: [width], use: 'mul' },
     { name: headName, dims: [width, vocabularySize], use: 'mulMat' },
-    { name: 'output.bias', dims: [vocabularySize], use: 'add', isOptional: true },
   ])
   const bytesOf = (found: typeof headFound): number => [...found.values()].reduce((sum, tensor) => sum + tensor.size, 0)
   const embeddingBytes = bytesOf(embeddingFound)
@@ -176,7 +173,6 @@ function buildEmbedding(
     readonly config: ModelConfig
     readonly embedding: Weights
     readonly context: Context
-    readonly graph: Graph
     readonly count: number
   },
 ): Ends {
@@ -189,14 +185,12 @@ function buildEmbedding(
 /** f32 [width, 1] -> f32 [vocabularySize, 1] */
 function buildHead(
   { ggml }: ComputeDevice,
-  parts: { readonly config: ModelConfig; readonly head: Weights; readonly context: Context; readonly graph: Graph },
+  parts: { readonly config: ModelConfig; readonly head: Weights; readonly context: Context },
 ): Ends {
   const { config, head, context } = parts
   const input = ggml.newTensor2d(context, F32, config.width, 1)
   const normed = ggml.mul(context, ggml.rmsNorm(context, input, config.normEpsilon), head.get('output_norm.weight'))
   let logits = ggml.mulMat(context, head.find('output.weight') ?? head.get('token_embd.weight'), normed)
-  const bias = head.find('output.bias')
-  if (bias !== undefined) logits = ggml.add(context, logits, bias)
   const cap = config.finalLogitSoftcap
   if (cap !== undefined) {
     logits = ggml.scale(context, ggml.tanh(context, ggml.scale(context, logits, 1 / cap)), cap)
@@ -213,13 +207,13 @@ class SmallGraph {
   readonly input: TensorView
   readonly output: TensorView
 
-  constructor(device: ComputeDevice, memory: ComputeMemory, build: (context: Context, graph: Graph) => Ends) {
+  constructor(device: ComputeDevice, memory: ComputeMemory, build: (context: Context) => Ends) {
     const { ggml } = device
     this.#device = device
     this.#memory = memory
     this.#context = ggml.newContext(NODES_MAX * ggml.tensorOverhead() + ggml.graphOverhead(NODES_MAX, false))
     this.#graph = ggml.newGraph(this.#context, NODES_MAX, false)
-    const { input, output } = build(this.#context, this.#graph)
+    const { input, output } = build(this.#context)
     ggml.setInput(input)
     ggml.setOutput(output)
     ggml.expand(this.#graph, output)

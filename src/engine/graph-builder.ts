@@ -77,7 +77,7 @@ export class LayerBuilder {
     return ggml.mul(context, ggml.rmsNorm(context, x, this.config.normEpsilon), this.#weight(`${name}.weight`))
   }
 
-  /** x [in, rows] -> [out, rows], with the bias that some models have. */
+  /** x [in, rows] -> [out, rows], with the bias where the architecture has one. */
   linear(x: Tensor, name: string): Tensor {
     const { ggml, context, weights } = this.#parts
     const product = ggml.mulMat(context, this.#weight(`${name}.weight`), x)

@@ -4,7 +4,7 @@
  */
 import { containsLayers, formatBytes, formatLayers, type LayerRange, layersIn } from '#base'
 import type { ModelConfig } from '#formats'
-import { refuseUnusedWeights, stageWeights } from './architectures/registry.ts'
+import { stageWeights } from './architectures/registry.ts'
 import { areFinite, ComputeMemory } from './compute-memory.ts'
 import { EngineError } from './errors.ts'
 import { type ComputeDevice, type GgmlRuntime, profileOf } from './ggml/runtime.ts'
@@ -50,7 +50,6 @@ export class StageSession {
         try {
           return await this.#loadOn(gpu, { model, request, onProgress })
         } catch (error) {
-          this.free()
           if (!mayFallBack || !(error instanceof EngineError) || !isDeviceFault(error)) throw error
           const report = await this.#loadOn(cpu, { model, request, onProgress })
           return { ...report, device: `${report.device}; not ${gpu.text}: ${error.message}`.slice(0, 300) }
@@ -112,14 +111,26 @@ export class StageSession {
     const { gguf, config, file } = load.model
     const { layers, slots } = load.request
     const specs = stageWeights(config, layers)
-    refuseUnusedWeights(gguf, specs, layers)
     const found = findWeights(gguf, specs)
     const shape = kvShape(config, load.request)
     refuseTooLarge(device, { shape, config, weightBytes: sum([...found.values()].map(tensor => tensor.size)) })
     const weights = await Weights.load(device, { file, found }, { onProgress: load.onProgress })
     const parts = this.#allocate(device, { config, weights, shape })
     this.#loaded = { parts, graphs: new GraphCache(parts), layers }
-    this.#reserve(parts, layers)
+    try {
+      this.#reserve(parts, layers)
+      const stepMs = this.#measureStep(config.width, layers)
+      return this.#report(parts, { slots, stepMs })
+    } catch (error) {
+      this.free()
+      throw error
+    }
+  }
+
+  #report(
+    { device, config, weights, cache: { shape } }: StageParts,
+    { slots, stepMs }: { readonly slots: number; readonly stepMs: number },
+  ): Omit<StageReport, 'pid'> {
     return {
       device: device.text,
       profile: profileOf(this.#runtime, device, [...weights.bufferTypes]),
@@ -129,7 +140,7 @@ export class StageSession {
       slots,
       weightBytes: weights.byteSize,
       kvBytes: kvBytes(shape),
-      stepMs: this.#measureStep(config.width, layers),
+      stepMs,
     }
   }
 

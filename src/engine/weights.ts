@@ -11,9 +11,9 @@ import {
   type Context,
   F32,
   I32,
+  memoryOf,
   type Tensor,
   USAGE_WEIGHTS,
-  viewMemory,
 } from './ggml/binding.ts'
 import type { ComputeDevice } from './ggml/runtime.ts'
 
@@ -27,7 +27,7 @@ export type WeightSpec = {
   /** Shape, fastest dimension first. */
   readonly dims: readonly number[]
   readonly use: WeightUse
-  /** Biases that some models have and others do not. */
+  /** What some models have and others do not: Llama 3's frequency factors. */
   readonly isOptional?: boolean
 }
 
@@ -179,9 +179,7 @@ export class Weights {
     for (const [spec, tensor] of source.found) {
       const target = this.get(spec.name)
       // Memory of the host takes the file's bytes where they stay; repacking and GPUs take a whole tensor in one call.
-      const bytes = isDirect(spec)
-        ? new Uint8Array(viewMemory(ggml.dataOf(target), tensor.size))
-        : staging.subarray(0, tensor.size)
+      const bytes = isDirect(spec) ? memoryOf(ggml, target) : staging.subarray(0, tensor.size)
       await readFully(source.file, bytes, tensor)
       if (!isDirect(spec)) ggml.writeTensor(target, bytes, 0, tensor.size)
       doneBytes += tensor.size

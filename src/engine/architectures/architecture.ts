@@ -23,9 +23,9 @@ export function norm(name: string, size: number): WeightSpec {
   return { name: `${name}.weight`, dims: [size], use: 'mul' }
 }
 
-/** A bias. llama.cpp adds those that a file has, whatever the architecture, in the places where it looks for them. */
-export function optionalBias(name: string, size: number): WeightSpec {
-  return { name: `${name}.bias`, dims: [size], use: 'add', isOptional: true }
+/** What a linear layer adds to its product. */
+export function bias(name: string, size: number): WeightSpec {
+  return { name: `${name}.bias`, dims: [size], use: 'add' }
 }
 
 /** What every supported architecture has: four attention matrices and a gated feed-forward network. */
@@ -36,9 +36,6 @@ export function attentionAndFeedForward(config: ModelConfig): WeightSpec[] {
     matrix('attn_q', width, heads * headDimK),
     matrix('attn_k', width, kvHeads * headDimK),
     matrix('attn_v', width, kvHeads * headDimV),
-    optionalBias('attn_q', heads * headDimK),
-    optionalBias('attn_k', kvHeads * headDimK),
-    optionalBias('attn_v', kvHeads * headDimV),
     matrix('attn_output', heads * headDimV, width),
     norm('ffn_norm', width),
     matrix('ffn_gate', width, feedForward),

@@ -4,16 +4,10 @@
  */
 import type { Tensor } from '../ggml/binding.ts'
 import { type LayerBuilder, ROPE_NEIGHBOURS } from '../graph-builder.ts'
-import { type ArchitectureGraph, attentionAndFeedForward, optionalBias } from './architecture.ts'
+import { type ArchitectureGraph, attentionAndFeedForward } from './architecture.ts'
 
 export const llama: ArchitectureGraph = {
-  layerWeights: config => [
-    ...attentionAndFeedForward(config),
-    optionalBias('attn_output', config.width),
-    optionalBias('ffn_gate', config.feedForward),
-    optionalBias('ffn_up', config.feedForward),
-    optionalBias('ffn_down', config.width),
-  ],
+  layerWeights: attentionAndFeedForward,
 
   sharedWeights: config => [{ name: 'rope_freqs.weight', dims: [config.ropeDims / 2], use: 'rope', isOptional: true }],
 

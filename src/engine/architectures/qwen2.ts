@@ -1,10 +1,15 @@
 /** Qwen 2 and 2.5 (arXiv 2407.10671, 2412.15115): Llama's layer with biases on queries, keys and values, and rotated halves. */
 import type { Tensor } from '../ggml/binding.ts'
 import { type LayerBuilder, ROPE_HALVES } from '../graph-builder.ts'
-import { type ArchitectureGraph, attentionAndFeedForward } from './architecture.ts'
+import { type ArchitectureGraph, attentionAndFeedForward, bias } from './architecture.ts'
 
 export const qwen2: ArchitectureGraph = {
-  layerWeights: attentionAndFeedForward,
+  layerWeights: config => [
+    ...attentionAndFeedForward(config),
+    bias('attn_q', config.heads * config.headDimK),
+    bias('attn_k', config.kvHeads * config.headDimK),
+    bias('attn_v', config.kvHeads * config.headDimV),
+  ],
 
   sharedWeights: () => [],
 

@@ -74,7 +74,7 @@ function bindMemory(base: LibraryHandle) {
       ...dims: [number, number]
     ) => Tensor,
     byteSize: base.func('ggml_nbytes', S, [P]) as (t: Tensor) => number,
-    dataOf: base.func('ggml_get_data', P, [P]) as (t: Tensor) => bigint,
+    dataOf: base.func('ggml_get_data', P, [P]) as (t: Tensor) => bigint | null,
     setInput: base.func('ggml_set_input', 'void', [P]) as (t: Tensor) => void,
     setOutput: base.func('ggml_set_output', 'void', [P]) as (t: Tensor) => void,
     newGraph: base.func('ggml_new_graph_custom', P, [P, S, 'bool']) as (c: Context, nodes: number, g: boolean) => Graph,
@@ -243,9 +243,11 @@ function collectLog(base: LibraryHandle, action: () => void): string[] {
 /** `enum ggml_backend_buffer_usage`: weights. */
 export const USAGE_WEIGHTS = 1
 
-/** The memory behind an address as bytes, without a copy. The caller keeps the memory alive. */
-export function viewMemory(address: bigint, size: number): ArrayBuffer {
-  return koffi.view(address, size)
+/** A tensor's own memory, without a copy: valid as long as its buffer is. @throws TypeError where it has no place yet */
+export function memoryOf(ggml: Ggml, tensor: Tensor): Uint8Array {
+  const address = ggml.dataOf(tensor)
+  if (address === null) throw new TypeError('the tensor has no place in memory')
+  return new Uint8Array(koffi.view(address, ggml.byteSize(tensor)))
 }
 
 /** Makes a function that a back end handed out callable. The caller knows its signature and casts. */
