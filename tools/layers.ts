@@ -34,4 +34,8 @@ export const OWNED_PACKAGES: ReadonlyArray<readonly [RegExp, string]> = [
 ]
 
 /** Files that are started as a process or a worker of their own, so nothing imports them. */
-export const ENTRY_POINTS: ReadonlySet<string> = new Set(['src/main.ts'])
+export const ENTRY_POINTS: ReadonlySet<string> = new Set([
+  'src/main.ts',
+  'src/engine/child/main.ts',
+  'src/engine/child/lifeline.ts',
+])

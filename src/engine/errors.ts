@@ -27,6 +27,8 @@ export type EngineFault =
   | { readonly code: 'ENGINE_NON_FINITE'; readonly side: 'input' | 'output' }
   | { readonly code: 'ENGINE_COMPUTE_FAILED'; readonly status: number }
   | { readonly code: 'ENGINE_TOKEN_UNKNOWN'; readonly token: number }
+  /** The operating system does not let the file be read; `reason` is its code: "ENOENT", "EACCES". */
+  | { readonly code: 'ENGINE_FILE_UNREADABLE'; readonly reason: string }
   /** The child ended without being asked to; requests on it, its slots and its samplers are gone. */
   | {
       readonly code: 'ENGINE_CRASHED'

@@ -125,6 +125,8 @@ export class Supervisor<Report extends BaseReport> {
         timeoutMs: CHILD_LOAD_SILENCE_MS_MAX,
         onEvent: payload => onProgress?.(...decodeProgress(payload)),
       })
+      // The abort and the answer may have crossed.
+      if (abortedBy !== undefined) throw abortedBy
       const report = { ...(decodeJson(reply) as Report), pid: child.pid }
       this.#loaded = { request, report }
       this.#state = 'ready'

@@ -195,7 +195,7 @@ export function toInt32(bytes: Uint8Array): Int32Array {
 }
 
 /** A copy, as in `toInt32`. */
-export function toFloat32(bytes: Uint8Array): Float32Array {
+function toFloat32(bytes: Uint8Array): Float32Array {
   return new Float32Array(concatBytes([bytes.subarray(0, bytes.byteLength & ~3)]).buffer)
 }
 

@@ -6,7 +6,7 @@ import type { SamplingOptions } from '#wire'
 import { EdgeSession } from '../edge-session.ts'
 import { EngineError } from '../errors.ts'
 import type { GgmlRuntime } from '../ggml/runtime.ts'
-import { SAMPLERS_MAX } from '../limits.ts'
+import { SAMPLERS_MAX, TOP_LOGPROBS_MAX } from '../limits.ts'
 import { Candidates } from '../llama/candidates.ts'
 import { type Llama, openLlama } from '../llama/library.ts'
 import { Sampler } from '../llama/sampler.ts'
@@ -38,7 +38,7 @@ export function createEdgeHandler(open: () => GgmlRuntime): Handler {
         edge?.free()
         edge = undefined
         const { file } = decodeJson(payload) as { file: string }
-        const onProgress = (done: number, total: number): void => notify(encodeProgress(done, total))
+        const onProgress = (done: number, total: number): void => void notify(encodeProgress(done, total))
         const loaded = await Edge.load(open(), file, { onProgress })
         edge = loaded.edge
         return [encodeJson(loaded.report)]
@@ -136,9 +136,13 @@ class Edge {
     if (chain === undefined) {
       throw new EngineError({ code: 'EDGE_SAMPLER_UNKNOWN', sampler }, `there is no sampler ${sampler}`)
     }
+    const { topLogprobs } = options
+    if (topLogprobs !== undefined && topLogprobs > TOP_LOGPROBS_MAX) {
+      const what = `${TOP_LOGPROBS_MAX} alternatives can be scored, not ${topLogprobs}`
+      throw new EngineError({ code: 'EDGE_SAMPLING_INVALID', what }, what)
+    }
     const logits = this.#session.logits(row)
     const token = chain.sample(logits)
-    const { topLogprobs } = options
     return {
       token,
       piece: this.vocabulary.piece(token, false),

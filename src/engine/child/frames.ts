@@ -3,7 +3,7 @@ import type { Writable } from 'node:stream'
 import { byteLengthOf, type Kind, type Message } from './protocol.ts'
 
 /** Payload bytes, id, kind. */
-export const HEADER_BYTES = 12
+const HEADER_BYTES = 12
 
 /** Queues one message; its parts go out in one write. */
 export function sendMessage(

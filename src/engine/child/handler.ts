@@ -2,8 +2,8 @@
 import { EngineError } from '../errors.ts'
 import type { Message } from './protocol.ts'
 
-/** Says something about the request before its reply. */
-export type Notify = (...payload: readonly Uint8Array[]) => void
+/** Says something about the request before its reply. Resolves when it has left: for those who say a lot. */
+export type Notify = (...payload: readonly Uint8Array[]) => Promise<void>
 
 /** Answers one command. What it throws as a `KoinonError` goes back as a failure; anything else ends the child. */
 export type Handler = (message: Message, notify: Notify) => Promise<readonly Uint8Array[]> | readonly Uint8Array[]

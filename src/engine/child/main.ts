@@ -13,8 +13,8 @@ import { type GgmlRuntime, openRuntime } from '../ggml/runtime.ts'
 import { CHILD_FRAME_BYTES_MAX } from '../limits.ts'
 import type { EngineOptions } from '../types.ts'
 import { MessageReader, sendMessage } from './frames.ts'
-import type { Handler } from './handler.ts'
-import { byteLengthOf, type ChildRole, encodeJson, KIND, type Message } from './protocol.ts'
+import type { Handler, Notify } from './handler.ts'
+import { byteLengthOf, type ChildRole, encodeJson, KIND, type Kind, type Message } from './protocol.ts'
 
 const COMMAND_FD = 3
 const LIFELINE_FD = 4
@@ -53,8 +53,9 @@ async function main(role: ChildRole, options: EngineOptions): Promise<void> {
 
 async function answer(pipe: Socket, handle: Handler, message: Message): Promise<void> {
   const { id } = message
+  const notify: Notify = (...payload) => send(pipe, { id, kind: KIND.event }, payload)
   try {
-    const reply = await handle(message, (...payload) => sendMessage(pipe, { id, kind: KIND.event }, payload))
+    const reply = await handle(message, notify)
     const bytes = byteLengthOf(reply)
     if (bytes > CHILD_FRAME_BYTES_MAX) {
       throw new EngineError(
@@ -62,14 +63,32 @@ async function answer(pipe: Socket, handle: Handler, message: Message): Promise<
         `the answer has ${bytes} bytes; ${CHILD_FRAME_BYTES_MAX} are accepted. Ask for less at once`,
       )
     }
-    sendMessage(pipe, { id, kind: KIND.reply }, reply)
+    await send(pipe, { id, kind: KIND.reply }, reply)
   } catch (error) {
-    // Anything but an error of ours is a bug, after which nothing in here can be trusted: the rejection ends the process.
-    if (!(error instanceof KoinonError)) throw error
-    sendMessage(pipe, { id, kind: KIND.fail }, [encodeJson({ fault: error.fault, message: error.message })])
+    const { fault, message } = expected(error)
+    await send(pipe, { id, kind: KIND.fail }, [encodeJson({ fault, message })])
   }
-  // The next command may compute into the buffer that is still being sent.
-  if (pipe.writableLength > 0) await new Promise<void>(resolve => void pipe.write(new Uint8Array(0), () => resolve()))
+}
+
+/**
+ * What may go wrong: an error of ours, or the operating system's refusal of a file. Anything else is a bug, after which
+ * nothing in here can be trusted: it is thrown on and ends the process.
+ */
+function expected(error: unknown): KoinonError {
+  if (error instanceof KoinonError) return error
+  if (!(error instanceof Error && 'syscall' in error && 'code' in error)) throw error
+  const reason = String(error.code)
+  return new EngineError({ code: 'ENGINE_FILE_UNREADABLE', reason }, `the model file cannot be read: ${error.message}`)
+}
+
+/** Resolves when the payload has left: the next command may compute into the same buffer. */
+async function send(
+  pipe: Socket,
+  message: { readonly id: number; readonly kind: Kind },
+  payload: readonly Uint8Array[],
+): Promise<void> {
+  sendMessage(pipe, message, payload)
+  if (pipe.writableLength > 0) await new Promise<void>(resolve => void pipe.write('', () => resolve()))
 }
 
 await main(process.argv[2] as ChildRole, JSON.parse(process.argv[3] ?? '{}') as EngineOptions)

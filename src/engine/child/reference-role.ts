@@ -9,7 +9,7 @@ import { decodeJson, encodeJson, KIND } from './protocol.ts'
 
 export function createReferenceHandler(open: () => GgmlRuntime): Handler {
   let model: ReferenceModel | undefined
-  return ({ kind, payload }, notify) => {
+  return async ({ kind, payload }, notify) => {
     switch (kind) {
       case KIND.load: {
         model?.free()
@@ -23,8 +23,7 @@ export function createReferenceHandler(open: () => GgmlRuntime): Handler {
       case KIND.generate: {
         const request = decodeGenerate(payload)
         for (const { logits, ...step } of requireLoaded(model).generate(request.tokens, request.count)) {
-          // libllama writes the next step's logits over these, and the pipe may still be sending: hence the copy.
-          notify(encodeReferenceStep(step), request.logits ? asBytes(logits.slice()) : new Uint8Array(0))
+          await notify(encodeReferenceStep(step), request.logits ? asBytes(logits) : new Uint8Array(0))
         }
         return []
       }

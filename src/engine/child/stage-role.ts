@@ -15,7 +15,7 @@ export function createStageHandler(open: () => GgmlRuntime): Handler {
         session = undefined
         const next = new StageSession(open())
         const request = decodeJson(payload) as StageLoad
-        const report = await next.load(request, (done, total) => notify(encodeProgress(done, total)))
+        const report = await next.load(request, (done, total) => void notify(encodeProgress(done, total)))
         session = next
         return [encodeJson(report)]
       }

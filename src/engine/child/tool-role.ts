@@ -1,5 +1,6 @@
 /** The child that does one thing and ends: measures or describes this machine's engine, or rewrites a model file. */
 import { describeRuntime } from './description.ts'
+import { measureWeightBandwidth } from '../bandwidth.ts'
 import type { GgmlRuntime } from '../ggml/runtime.ts'
 import { openLlama } from '../llama/library.ts'
 import { quantizeFile, type QuantizeRequest } from '../llama/quantize.ts'
@@ -9,6 +10,10 @@ import { decodeJson, encodeJson, KIND } from './protocol.ts'
 export function createToolHandler(open: () => GgmlRuntime): Handler {
   return ({ kind, payload }) => {
     switch (kind) {
+      case KIND.measure: {
+        const runtime = open()
+        return [encodeJson({ weightBytesPerSecond: measureWeightBandwidth(runtime), device: runtime.device })]
+      }
       case KIND.describe:
         return [encodeJson(describeRuntime(open()))]
       case KIND.quantize:

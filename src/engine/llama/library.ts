@@ -24,7 +24,7 @@ type Address<Name extends string> = bigint & { readonly [kind]: Name }
 
 export type LlamaModel = Address<'llama_model'>
 export type LlamaContext = Address<'llama_context'>
-export type LlamaMemory = Address<'llama_memory'>
+type LlamaMemory = Address<'llama_memory'>
 export type LlamaVocab = Address<'llama_vocab'>
 export type LlamaSampler = Address<'llama_sampler'>
 export type CandidateArray = Address<'llama_token_data_array'>
