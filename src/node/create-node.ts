@@ -27,6 +27,9 @@ import { Stopper } from './stopper.ts'
 import { SwarmView } from './swarm-view.ts'
 import type { KoinonNode, NodeConfig, NodeDeps, NodeProgress } from './types.ts'
 
+/** How many steps of loading are reported. */
+const LOAD_REPORTS = 50
+
 /** What building needs at every step. */
 type Build = {
   readonly deps: NodeDeps
@@ -125,8 +128,17 @@ async function startEdges({ deps, config, onProgress, stopper, signal }: Build, 
   return { edge, report, weightBytesPerSecond }
 }
 
+/** Progress in steps that a person can see: a small model would else report every tensor. */
 function loadOptions(phase: string, { onProgress, signal }: Pick<Build, 'onProgress' | 'signal'>): LoadOptions {
-  return { signal, onProgress: (done, total) => onProgress(phase, { done, total }) }
+  let told = 0
+  return {
+    signal,
+    onProgress: (done, total) => {
+      if (done < total && done - told < total / LOAD_REPORTS) return
+      told = done
+      onProgress(phase, { done, total })
+    },
+  }
 }
 
 type NetworkInput = {

@@ -1,0 +1,205 @@
+/**
+ * Starts real `koinon up` processes on loopback for tests and benchmarks: free ports, temporary data directories, and
+ * the first node as the only contact of the others, so that they must find each other.
+ */
+import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Readable, Writable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import { systemClock } from '#base'
+import { createLocalClient, type LocalClient, type ReadyEvent, type UpEvent } from '#cli'
+
+export const STORYTELLER = fileURLToPath(new URL('../../models/storyteller-2m-q8_0.gguf', import.meta.url))
+
+export type NodeSpec = {
+  /** "A-B", "none" or "auto", as `--layers` takes it. */
+  readonly layers: string
+  /** Serve the HTTP API on a free port. @default false */
+  readonly api?: boolean
+  /** More arguments of `koinon up`. */
+  readonly args?: readonly string[]
+}
+
+export type SwarmOptions = {
+  /** In the order of their start; the first is whom the others dial. */
+  readonly nodes: readonly NodeSpec[]
+  /** GGUF file. @default the built-in storyteller */
+  readonly model?: string
+  /** @default 1 */
+  readonly threads?: number
+  readonly slots?: number
+  readonly ctx?: number
+  /** Longest start of the whole swarm, in milliseconds. @default 60_000 */
+  readonly startMsMax?: number
+}
+
+/** One running process. */
+export interface SwarmNode {
+  readonly ready: ReadyEvent
+  /** Talks with the node over its local socket. */
+  readonly client: LocalClient
+  /** The last lines that the node wrote to its standard error. */
+  log(): string
+  /** Ends the process; resolves with its exit code when it is gone, null where a signal ended it. Idempotent. */
+  stop(): Promise<number | null>
+  /** Ends the process as a crash of the machine would. */
+  kill(): Promise<void>
+}
+
+export interface Swarm extends AsyncDisposable {
+  readonly nodes: readonly SwarmNode[]
+  /** Ends every node; resolves when all are gone. Idempotent. */
+  stop(): Promise<void>
+}
+
+type Child = ChildProcessByStdio<Writable, Readable, Readable>
+
+const COMMAND = fileURLToPath(new URL('../../bin/koinon.mjs', import.meta.url))
+const LOG_LINES_MAX = 200
+const STOP_MS_MAX = 15_000
+
+/** Resolves when every node has its layers and knows a whole route. @throws where one fails; all are stopped then */
+export async function startSwarm(options: SwarmOptions): Promise<Swarm> {
+  const directory = await mkdtemp(join(tmpdir(), 'koinon-swarm-'))
+  const processes: NodeProcess[] = []
+  const stop = async (): Promise<void> => {
+    await Promise.all(processes.map(process => process.stop()))
+    await rm(directory, { recursive: true, force: true })
+  }
+  const start = (index: number, contact?: string): NodeProcess => {
+    const process = new NodeProcess(argumentsOf(options, index, { directory, contact }))
+    processes.push(process)
+    return process
+  }
+  try {
+    const contact = await start(0).listening
+    for (let index = 1; index < options.nodes.length; index++) start(index, contact)
+    const nodes = await withinMs(options.startMsMax ?? 60_000, Promise.all(processes.map(process => process.node)))
+    await Promise.all(nodes.map(untilWhole))
+    return { nodes, stop, [Symbol.asyncDispose]: stop }
+  } catch (error) {
+    const logs = processes.map((process, index) => `node ${index}:\n${process.log()}`).join('\n')
+    await stop()
+    throw new Error(`the swarm did not start\n${logs}`, { cause: error })
+  }
+}
+
+/** Asks again and again until `read` gives something. @throws after `timeoutMs`, with what was waited for */
+export async function until<T>(
+  read: () => Promise<T | undefined>,
+  options: { readonly what: string; readonly timeoutMs: number },
+): Promise<T> {
+  const end = performance.now() + options.timeoutMs
+  for (;;) {
+    const value = await read()
+    if (value !== undefined) return value
+    if (performance.now() > end) throw new Error(`${options.what} did not come within ${options.timeoutMs} ms`)
+    await new Promise(resolve => setTimeout(resolve, 10))
+  }
+}
+
+function argumentsOf(
+  options: SwarmOptions,
+  index: number,
+  { directory, contact }: { readonly directory: string; readonly contact: string | undefined },
+): string[] {
+  const spec = options.nodes[index]
+  const autoCount = options.nodes.filter(({ layers }) => layers === 'auto').length
+  const args = ['--model', options.model ?? STORYTELLER, '--layers', spec?.layers ?? 'none']
+  args.push('--data-dir', join(directory, String(index)), '--listen', '/ip4/127.0.0.1/tcp/0')
+  args.push('--api', spec?.api === true ? '127.0.0.1:0' : 'none')
+  args.push('--threads', String(options.threads ?? 1), '--device', 'cpu')
+  if (spec?.layers === 'auto' && autoCount > 1) args.push('--expect-nodes', String(autoCount))
+  if (contact !== undefined) args.push('--peer', contact)
+  if (options.slots !== undefined) args.push('--slots', String(options.slots))
+  if (options.ctx !== undefined) args.push('--ctx', String(options.ctx))
+  return [...args, ...(spec?.args ?? [])]
+}
+
+async function untilWhole(node: SwarmNode): Promise<void> {
+  const isWhole = async (): Promise<true | undefined> =>
+    (await node.client.models())[0]?.isComplete === true ? true : undefined
+  await until(isWhole, { what: 'a route through all layers', timeoutMs: 20_000 })
+}
+
+class NodeProcess {
+  /** Settles with the first address that the node can be dialled at. */
+  readonly listening: Promise<string>
+  readonly node: Promise<SwarmNode>
+  readonly #child: Child
+  readonly #lines: string[] = []
+  readonly #exit: Promise<number | null>
+
+  constructor(args: readonly string[]) {
+    const child = spawn(process.execPath, [COMMAND, 'up', '--json', '--exit-with-parent', ...args], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      windowsHide: true,
+    })
+    this.#child = child
+    this.#exit = once(child, 'exit').then(([code]) => code as number | null)
+    const listening = Promise.withResolvers<string>()
+    const node = Promise.withResolvers<SwarmNode>()
+    this.listening = listening.promise
+    this.node = node.promise
+    // Both may fail before anybody waits for them.
+    for (const promise of [this.listening, this.node]) promise.catch(() => undefined)
+    child.stdin.on('error', () => undefined) // A node that died says so by its exit.
+    createInterface({ input: child.stderr }).on('line', line => this.#note(line))
+    createInterface({ input: child.stdout }).on('line', line => {
+      const event = JSON.parse(line) as UpEvent
+      if (event.event === 'progress' && event.phase === 'listening') listening.resolve(event.text?.split(' ')[0] ?? '')
+      if (event.event === 'ready') node.resolve(this.#toNode(event))
+      if (event.event === 'failed') this.#note(`${event.message} [${event.code}]`)
+    })
+    child.on('error', error => this.#note(error.message))
+    child.on('close', code => {
+      const error = new Error(`a node ended with exit code ${code}:\n${this.log()}`)
+      listening.reject(error)
+      node.reject(error)
+    })
+  }
+
+  log(): string {
+    return this.#lines.join('\n')
+  }
+
+  async stop(): Promise<number | null> {
+    this.#child.stdin.end()
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_MS_MAX)
+    const code = await this.#exit
+    clearTimeout(timer)
+    return code
+  }
+
+  #toNode(ready: ReadyEvent): SwarmNode {
+    return {
+      ready,
+      client: createLocalClient({ clock: systemClock }, { socket: ready.socket, dataDir: ready.dataDir }),
+      log: () => this.log(),
+      stop: () => this.stop(),
+      kill: async () => {
+        this.#child.kill('SIGKILL')
+        await this.#exit
+      },
+    }
+  }
+
+  #note(line: string): void {
+    this.#lines.push(line)
+    if (this.#lines.length > LOG_LINES_MAX) this.#lines.shift()
+  }
+}
+
+async function withinMs<T>(timeoutMs: number, promise: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => late.reject(new Error(`it took longer than ${timeoutMs} ms`)), timeoutMs)
+  try {
+    return await Promise.race([promise, late.promise])
+  } finally {
+    clearTimeout(timer)
+  }
+}
