@@ -1,10 +1,9 @@
 /** A node's Ed25519 key, in libp2p's form: what `net` gives to libp2p, and the peer id that follows from it. */
 import { generateKeyPairFromSeed, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
-import type { Ed25519PrivateKey } from '@libp2p/interface'
 import type { Random } from '#base'
 
 /** libp2p's key object; `createLibp2p({ privateKey })` takes it as it is. */
-export type NodePrivateKey = Ed25519PrivateKey
+export type NodePrivateKey = Extract<ReturnType<typeof privateKeyFromProtobuf>, { readonly type: 'Ed25519' }>
 
 /** Makes a key from 32 bytes of `random`, which must be unpredictable outside of tests. */
 export function generateNodeKey(random: Random): Promise<NodePrivateKey> {
