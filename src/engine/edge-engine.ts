@@ -8,7 +8,6 @@ import {
   encodePieces,
   encodeSampler,
   encodeTokenize,
-  encodeUint32,
   toInt32,
 } from './child/codec.ts'
 import { encodeJson, KIND, type Kind } from './child/protocol.ts'
@@ -38,12 +37,7 @@ export function createEdgeEngine(deps: EngineDeps, options: EngineOptions): Edge
       const payload = encodeNext({ sampler, row, options })
       return decodeNextReply(await supervisor.request({ kind: KIND.next, payload, duringRestart: 'fail' }))
     },
-    closeSampler: async sampler => {
-      // A new process has no samplers of the old one: it is closed already.
-      if (supervisor.state === 'restarting') return
-      const payload = [encodeUint32(sampler)]
-      await supervisor.request({ kind: KIND.closeSampler, payload, duringRestart: 'fail' })
-    },
+    closeSampler: sampler => supervisor.giveBack(KIND.closeSampler, sampler),
     status: () => supervisor.status({ role: 'edge', kvBytes: 0 }),
     onCrash: listener => supervisor.onCrash(listener),
     stop: () => supervisor.stop(),

@@ -1,5 +1,5 @@
 /** `StageEngine` over the pipe to a child process. The rules of restarts and waiting are the supervisor's. */
-import { encodeStep, encodeUint32 } from './child/codec.ts'
+import { encodeStep } from './child/codec.ts'
 import { KIND } from './child/protocol.ts'
 import { type EngineDeps, Supervisor } from './supervisor.ts'
 import type { EngineOptions, StageEngine, StageReport } from './types.ts'
@@ -9,13 +9,9 @@ export function createStageEngine(deps: EngineDeps, options: EngineOptions): Sta
   const supervisor = new Supervisor<Omit<StageReport, 'pid'>>(deps, { role: 'stage', options })
   return {
     load: (request, options) => supervisor.load(request, options),
-    // Steps and releases are about slots, and those went with the old process.
+    // A step continues what is in its slot, and the slots went with the old process.
     step: step => supervisor.request({ kind: KIND.step, payload: encodeStep(step), duringRestart: 'fail' }),
-    release: async slot => {
-      // A new process has only empty slots, so there is nothing to release and nothing to fail for.
-      if (supervisor.state === 'restarting') return
-      await supervisor.request({ kind: KIND.release, payload: [encodeUint32(slot)], duringRestart: 'fail' })
-    },
+    release: slot => supervisor.giveBack(KIND.release, slot),
     status: () => supervisor.status({ role: 'stage', kvBytes: supervisor.report?.kvBytes ?? 0 }),
     onCrash: listener => supervisor.onCrash(listener),
     stop: () => supervisor.stop(),

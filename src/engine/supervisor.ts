@@ -4,7 +4,7 @@
  */
 import { abortError, assert, type CancelTimer, type Clock, KoinonError, type Logger, messageOf } from '#base'
 import type { EngineState, EngineStatus } from '#wire'
-import { decodeProgress } from './child/codec.ts'
+import { decodeProgress, encodeUint32 } from './child/codec.ts'
 import { decodeJson, encodeJson, KIND, type Kind } from './child/protocol.ts'
 import { type ChildSpec, EngineChild, stopped } from './engine-child.ts'
 import { EngineError } from './errors.ts'
@@ -44,10 +44,6 @@ export class Supervisor<Report extends BaseReport> {
   constructor(deps: EngineDeps, spec: ChildSpec) {
     this.#deps = deps
     this.#spec = spec
-  }
-
-  get state(): EngineState {
-    return this.#state
   }
 
   /** What the last load reported; undefined where nothing is loaded. */
@@ -96,6 +92,20 @@ export class Supervisor<Report extends BaseReport> {
     if (this.#state === 'restarting' && duringRestart === 'wait') await this.#untilReady()
     if (this.#state !== 'ready' || this.#child === undefined) throw this.#unavailable()
     return await this.#child.request(kind, payload)
+  }
+
+  /**
+   * Gives back something that the child holds. A child that is gone holds nothing, so this is no reason to fail: it is
+   * what callers do when they clean up after that very crash.
+   */
+  async giveBack(kind: Kind, id: number): Promise<void> {
+    if (this.#state !== 'ready' || this.#child === undefined) return
+    const child = this.#child
+    try {
+      await child.request(kind, [encodeUint32(id)])
+    } catch (error) {
+      if (!child.isEnding) throw error
+    }
   }
 
   async stop(): Promise<void> {
