@@ -6,7 +6,7 @@ import type { QuantizeRequest, QuantizeType } from './llama/quantize.ts'
 import type { EngineDeps } from './supervisor.ts'
 import type { EngineOptions } from './types.ts'
 
-export type MachineMeasure = {
+type MachineMeasure = {
   /** How fast one-row steps read weights: tokens per second are this over the bytes of a model's weights. */
   readonly weightBytesPerSecond: number
   /** For people: "CPU (zen4)". */
@@ -23,7 +23,7 @@ export async function describeEngine(deps: EngineDeps, options: EngineOptions): 
   return decodeJson(await runOnce(deps, options, { kind: KIND.describe })) as EngineDescription
 }
 
-export type QuantizeOptions = {
+type QuantizeOptions = {
   readonly type: QuantizeType
   /** Every matrix in this one type instead of llama.cpp's mixture. @default false */
   readonly pure?: boolean

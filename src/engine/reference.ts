@@ -8,7 +8,7 @@ import { EngineChild } from './engine-child.ts'
 import type { ReferenceLoad } from './llama/reference-model.ts'
 import type { EngineDeps } from './supervisor.ts'
 
-export type ReferenceAnswer = {
+type ReferenceAnswer = {
   readonly tokens: Int32Array
   /** For each token the logits that it was chosen from; only where they were asked for. */
   readonly logits?: readonly Float32Array[]
@@ -18,7 +18,7 @@ export type ReferenceAnswer = {
   readonly decodeMs: readonly number[]
 }
 
-export type ReferenceBenchmark = {
+type ReferenceBenchmark = {
   readonly prefillTokensPerSecond: number
   /** From the median token. */
   readonly decodeTokensPerSecond: number
