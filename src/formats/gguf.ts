@@ -20,6 +20,7 @@ import {
   GGUF_STRING_BYTES_MAX,
   GGUF_TENSORS_MAX,
 } from './limits.ts'
+import { printable } from './printable.ts'
 
 export type GgufScalar = string | number | bigint | boolean
 
@@ -59,6 +60,9 @@ const BOOL = 7
 /** Smallest possible entry: a one-byte key and a one-byte value; smallest tensor entry: a one-byte name, one dimension. */
 const ENTRY_BYTES_MIN = 14
 const TENSOR_BYTES_MIN = 33
+
+/** How much of a stranger's name a message shows. */
+const NAME_SHOWN_MAX = 80
 
 /** Scalar value types by id: bytes, and how to read them. */
 const SCALARS: ReadonlyMap<number, readonly [size: number, get: (view: DataView, at: number) => number | bigint]> =
@@ -243,7 +247,7 @@ function placeTensor(
   if (!(offset + size <= file.fileSize)) {
     throw new FormatError(
       { code: 'FORMAT_GGUF_TRUNCATED', offset, size: file.fileSize },
-      `tensor "${name}" (${dims.join(' x ')}, ${type.name}) needs ${size} bytes at byte ${offset}, but the file ends at byte ${file.fileSize}: it is truncated or damaged`,
+      `tensor "${printable(name, NAME_SHOWN_MAX)}" (${dims.join(' x ')}, ${type.name}) needs ${size} bytes at byte ${offset}, but the file ends at byte ${file.fileSize}: it is truncated or damaged`,
     )
   }
   return { name, dims, type, offset, size }
@@ -254,7 +258,7 @@ function refuseOverlaps(tensors: readonly GgufTensor[]): void {
   let previous: GgufTensor | undefined
   for (const tensor of byOffset) {
     if (previous !== undefined && tensor.offset < previous.offset + previous.size) {
-      throw badTensor(tensor.name, `overlaps "${previous.name}" at byte ${tensor.offset}`)
+      throw badTensor(tensor.name, `overlaps "${printable(previous.name, NAME_SHOWN_MAX)}" at byte ${tensor.offset}`)
     }
     previous = tensor
   }
@@ -269,12 +273,14 @@ function roundUp(value: number, multiple: number): number {
 }
 
 function badMetadata(key: string, offset: number, what: string): FormatError {
+  const name = printable(key, NAME_SHOWN_MAX)
   return new FormatError(
-    { code: 'FORMAT_GGUF_METADATA', key, offset },
-    `metadata entry "${key}" ${what} (byte ${offset})`,
+    { code: 'FORMAT_GGUF_METADATA', key: name, offset },
+    `metadata entry "${name}" ${what} (byte ${offset})`,
   )
 }
 
-function badTensor(name: string, what: string): FormatError {
+function badTensor(tensor: string, what: string): FormatError {
+  const name = printable(tensor, NAME_SHOWN_MAX)
   return new FormatError({ code: 'FORMAT_GGUF_TENSOR', tensor: name }, `tensor "${name}" ${what}`)
 }

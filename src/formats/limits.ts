@@ -24,9 +24,14 @@ export const GGUF_BLOCK_BYTES = 256 * 1024
 /** Layers of one model. */
 export const MODEL_LAYERS_MAX = 1_000
 
-/** Width of a hidden row, of the feed-forward layer, and the number of heads and positions: beyond these a file lies. */
+/** Numbers in a hidden row or a feed-forward row, and heads: beyond it a file lies. */
 export const MODEL_WIDTH_MAX = 1_000_000
+
+/** Positions that a model says it was trained for. */
 export const MODEL_CONTEXT_MAX = 100_000_000
+
+/** UTF-16 units of a model's name: offers to peers have room for 200. */
+export const MODEL_NAME_SHOWN_MAX = 199
 
 /** Stop texts of one request. OpenAI allows 4. */
 export const STOP_TEXTS_MAX = 16
@@ -37,8 +42,10 @@ export const STOP_TEXT_LENGTH_MAX = 1_024
 /** Time that a chat template may take once its process is up: real ones take one or two milliseconds. */
 export const TEMPLATE_TIMEOUT_MS = 250
 
-/** Time that a template process may take to start, and to answer beyond the template's own time. */
+/** Time that a template process may take to start: much on a machine that is busy loading a model. */
 export const TEMPLATE_START_MS = 20_000
+
+/** Time beyond the template's own after which a template process that says nothing is ended. */
 export const TEMPLATE_GRACE_MS = 1_000
 
 /** Heap of a template process, in MiB. */
@@ -47,8 +54,10 @@ export const TEMPLATE_HEAP_MB = 64
 /** UTF-16 units of a chat template: the longest known ones have some 20 000. */
 export const TEMPLATE_SOURCE_MAX = 256 * 1024
 
-/** UTF-16 units of all messages that go into a template, and how many there may be. */
+/** UTF-16 units of all messages that go into a template. */
 export const TEMPLATE_INPUT_MAX = 1024 * 1024
+
+/** Messages that go into a template. */
 export const TEMPLATE_MESSAGES_MAX = 4_096
 
 /** Bytes (UTF-8) that a template may make. */

@@ -5,8 +5,9 @@
  */
 import { FormatError } from './errors.ts'
 import type { GgufFile } from './gguf.ts'
-import { MODEL_CONTEXT_MAX, MODEL_LAYERS_MAX, MODEL_WIDTH_MAX } from './limits.ts'
+import { MODEL_CONTEXT_MAX, MODEL_LAYERS_MAX, MODEL_NAME_SHOWN_MAX, MODEL_WIDTH_MAX } from './limits.ts'
 import { MetadataReader } from './metadata-reader.ts'
+import { printable } from './printable.ts'
 import { checkTensors } from './tensor-shapes.ts'
 
 /** Architectures that the engine computes. Mistral's files say "llama". */
@@ -99,7 +100,7 @@ export function describeModel(gguf: GgufFile): ModelConfig {
   const fileType = meta.global.integerOrUndefined('general.file_type', { min: 0, max: 0xffff_ffff })
   const config: ModelConfig = {
     architecture,
-    name: (meta.global.textOrUndefined('general.name') ?? 'unnamed').slice(0, 200),
+    name: printable(meta.global.textOrUndefined('general.name') ?? 'unnamed', MODEL_NAME_SHOWN_MAX),
     layerCount,
     width,
     feedForward: meta.uniform('feed_forward_length', layerCount, { min: 1, max: MODEL_WIDTH_MAX }),
@@ -124,7 +125,7 @@ function readArchitecture(gguf: GgufFile): Architecture {
   const named = gguf.metadata.get('general.architecture')
   const known = ARCHITECTURES.find(name => name === named)
   if (known !== undefined) return known
-  const architecture = typeof named === 'string' ? named.slice(0, 60) : ''
+  const architecture = typeof named === 'string' ? printable(named, 60) : ''
   throw new FormatError(
     { code: 'FORMAT_ARCHITECTURE_UNKNOWN', architecture },
     `${architecture === '' ? 'the file names no architecture' : `the architecture "${architecture}" is not supported`}; supported are ${ARCHITECTURES.join(', ')}`,
@@ -185,9 +186,10 @@ function readRopeScaling(meta: MetadataReader, contextTrain: number): RopeScalin
   // llama.cpp takes "linear" with factor 1 where the file says nothing.
   const type = meta.textOrUndefined('rope.scaling.type') ?? 'linear'
   if (type !== 'none' && type !== 'linear' && type !== 'yarn') {
+    const what = `rope scaling "${printable(type, 40)}"`
     throw new FormatError(
-      { code: 'FORMAT_MODEL_UNSUPPORTED', what: `rope scaling "${type.slice(0, 40)}"` },
-      `rope scaling "${type.slice(0, 40)}" is not supported; none, linear and yarn are`,
+      { code: 'FORMAT_MODEL_UNSUPPORTED', what },
+      `${what} is not supported; none, linear and yarn are`,
     )
   }
   const bounds = { min: 0, max: 1e6 }

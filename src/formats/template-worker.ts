@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import type { CancelTimer, Clock } from '#base'
 import { FormatError } from './errors.ts'
 import { TEMPLATE_GRACE_MS, TEMPLATE_HEAP_MB, TEMPLATE_START_MS } from './limits.ts'
+import { printable } from './printable.ts'
 import type { RenderCommand, RenderReply } from './template-protocol.ts'
 
 /** Why a process is of no more use. */
@@ -118,7 +119,7 @@ function toText(reply: RenderReply, command: RenderCommand): string {
     default:
       throw new FormatError(
         { code: 'FORMAT_TEMPLATE_INVALID' },
-        `the model's chat template failed: ${reply.kind === 'invalid' ? reply.reason : 'it gave no answer'}`,
+        `the model's chat template failed: ${reply.kind === 'invalid' ? printable(reply.reason, 300) : 'it gave no answer'}`,
       )
   }
 }

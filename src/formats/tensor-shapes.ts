@@ -5,6 +5,7 @@
 import { FormatError } from './errors.ts'
 import type { GgufFile, GgufTensor } from './gguf.ts'
 import type { Architecture, ModelConfig } from './model-config.ts'
+import { printable } from './printable.ts'
 
 /** What of a model decides its tensors. */
 export type ModelShape = Pick<
@@ -100,7 +101,7 @@ export function checkTensors(gguf: GgufFile, config: ModelConfig): void {
   // A bias that nobody adds would give wrong text without an error.
   const unknown = gguf.tensors.find(tensor => !shapes.has(tensor.name))
   if (unknown !== undefined) {
-    const what = `tensor "${unknown.name.slice(0, 64)}"`
+    const what = `tensor "${printable(unknown.name, 80)}"`
     throw new FormatError(
       { code: 'FORMAT_MODEL_UNSUPPORTED', what },
       `${what} has no place in the architecture ${config.architecture} as it is computed here`,

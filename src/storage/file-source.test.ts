@@ -46,7 +46,7 @@ test('what is no readable file is a clear error', async () => {
 
 test('a named pipe is refused at once', { skip: process.platform === 'win32' }, async () => {
   const path = join(root, 'pipe')
-  execFileSync('mkfifo', [path])
+  execFileSync('sh', ['-c', 'mkfifo "$0"', path])
   await assert.rejects(openFileSource(path), { code: 'STORAGE_FILE', message: /not a regular file/ })
 })
 
