@@ -1,8 +1,9 @@
 /**
- * What waits for the engine of this stage: one compute at a time, decoding steps before prefill chunks. Bounded by
- * itself: a generation has a slot and at most two steps.
+ * What waits for the engine of this stage: one compute at a time, short steps (decoding, short prompts) before long
+ * prefill chunks. Bounded by itself: a generation has a slot and at most two steps.
  */
-import { DECODE_STEPS_IN_ROW_MAX } from './limits.ts'
+import { STAGE_DECODE_ROWS_MAX } from '#wire'
+import { SHORT_STEPS_IN_ROW_MAX } from './limits.ts'
 import type { Session } from './session.ts'
 import type { PendingStep, StageGeneration } from './stage-generation.ts'
 
@@ -16,11 +17,11 @@ export type ComputeTask = {
 
 export class ComputeQueue {
   readonly #run: (task: ComputeTask) => Promise<void>
-  #decode: ComputeTask[] = []
-  #prefill: ComputeTask[] = []
+  #short: ComputeTask[] = []
+  #long: ComputeTask[] = []
   #running: ComputeTask | undefined
-  /** Decoding steps that were computed since the last chunk. */
-  #decodeInRow = 0
+  /** Short steps that were computed since the last long one. */
+  #shortInRow = 0
 
   /** @param run computes a task; called at once where the engine is free. Must not reject. */
   constructor(run: (task: ComputeTask) => Promise<void>) {
@@ -28,14 +29,18 @@ export class ComputeQueue {
   }
 
   push(task: ComputeTask): void {
-    ;(task.step.purpose === 'decode' ? this.#decode : this.#prefill).push(task)
+    const { generation, step } = task
+    // The short end of a long prompt stays behind the chunks before it.
+    const isBehind = this.#long.some(other => other.generation === generation)
+    const isShort = step.header.count <= STAGE_DECODE_ROWS_MAX && !isBehind
+    ;(isShort ? this.#short : this.#long).push(task)
     this.kick()
   }
 
   /** Forgets what waits of a generation; what runs goes on to its end. */
   drop(generation: StageGeneration): void {
-    this.#decode = this.#decode.filter(task => task.generation !== generation)
-    this.#prefill = this.#prefill.filter(task => task.generation !== generation)
+    this.#short = this.#short.filter(task => task.generation !== generation)
+    this.#long = this.#long.filter(task => task.generation !== generation)
   }
 
   isRunning(generation: StageGeneration): boolean {
@@ -56,12 +61,16 @@ export class ComputeQueue {
   }
 
   #next(): ComputeTask | undefined {
-    const chunk = this.#prefill.findIndex(task => task.generation.canStart('prefill'))
-    if (chunk >= 0 && (this.#decode.length === 0 || this.#decodeInRow >= DECODE_STEPS_IN_ROW_MAX)) {
-      this.#decodeInRow = 0
-      return this.#prefill.splice(chunk, 1)[0]
+    const short = this.#short.findIndex(canStart)
+    const long = this.#long.findIndex(canStart)
+    if (long >= 0 && (short < 0 || this.#shortInRow >= SHORT_STEPS_IN_ROW_MAX)) {
+      this.#shortInRow = 0
+      return this.#long.splice(long, 1)[0]
     }
-    this.#decodeInRow++
-    return this.#decode.shift()
+    if (short < 0) return undefined
+    this.#shortInRow = long < 0 ? 0 : this.#shortInRow + 1
+    return this.#short.splice(short, 1)[0]
   }
 }
+
+const canStart = ({ generation, step }: ComputeTask): boolean => generation.canStart(step.purpose)

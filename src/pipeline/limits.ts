@@ -49,5 +49,5 @@ export const ENTRY_GENERATIONS_MAX = 1024
 export const BUSY_RETRY_MS_MIN = 20
 export const BUSY_RETRY_MS_MAX = 1_000
 
-/** Decoding steps that one stage computes in a row while a prefill chunk waits: prefill is slowed, never starved. */
-export const DECODE_STEPS_IN_ROW_MAX = 16
+/** Short steps that one stage computes in a row while a long chunk waits: prefill is slowed, never starved. */
+export const SHORT_STEPS_IN_ROW_MAX = 16

@@ -50,6 +50,7 @@ export class TestSwarm {
   /** Both ends of every stream, by "from to". */
   readonly streams: { readonly from: string; readonly to: string; readonly end: ByteStream }[] = []
   readonly #options: SwarmOptions
+  readonly #accepts = new Map<string, (stream: ByteStream) => Promise<void>>()
 
   constructor(options: SwarmOptions = {}) {
     this.#options = options
@@ -78,7 +79,13 @@ export class TestSwarm {
     )
     const node: SwarmNode = { peer, pipeline, edge, engine, layers }
     this.nodes.set(peer, node)
+    this.#accepts.set(peer, stream => pipeline.accept(stream))
     return node
+  }
+
+  /** Adds something that only takes streams. */
+  addPeer(peer: string, accept: (stream: ByteStream) => Promise<void>): void {
+    this.#accepts.set(peer, accept)
   }
 
   /** `count` stages that share the layers, and an entry that is none of them. */
@@ -91,8 +98,8 @@ export class TestSwarm {
   /** How `from` opens streams. */
   opener(from: string): OpenStream {
     return async to => {
-      const node = this.nodes.get(to)
-      if (node === undefined) throw new Error(`${to} cannot be reached`)
+      const accept = this.#accepts.get(to)
+      if (accept === undefined) throw new Error(`${to} cannot be reached`)
       let [here, there] = createStreamPair(PROTOCOLS.stage, { a: from, b: to })
       const { wrap, latency } = this.#options
       if (latency !== undefined) {
@@ -101,7 +108,7 @@ export class TestSwarm {
       }
       if (wrap !== undefined) here = wrap(here, from, to)
       this.streams.push({ from, to, end: here })
-      void node.pipeline.accept(there)
+      void accept(there)
       return here
     }
   }
