@@ -10,6 +10,7 @@ import { Conversation } from './conversation.ts'
 import { CliError } from './errors.ts'
 import { EXIT, type ExitCode } from './exit-codes.ts'
 import { PROMPT_BYTES_MAX } from './limits.ts'
+import { sentenceFor } from './table.ts'
 import { createPaint, type Output, type Paint, printable, wantsColour } from './terminal.ts'
 import type { CliDeps } from './types.ts'
 import { createWordWrap } from './word-wrap.ts'
@@ -112,12 +113,19 @@ class Chat {
   async #askFirst(question: string): Promise<void> {
     this.#deps.stdout.write(`${this.#paint.cyan('›')} ${question}\n`)
     await this.#ask(question)
+    if (this.#isInteractive) this.#deps.stdout.write('\n')
   }
 
   /** @returns false where the chat is over */
   async #take(line: string): Promise<boolean> {
     const text = line.trim()
     if (text === '') return true
+    const goesOn = await this.#takeText(text)
+    if (this.#isInteractive && goesOn) this.#deps.stdout.write('\n')
+    return goesOn
+  }
+
+  async #takeText(text: string): Promise<boolean> {
     if (text.startsWith('/')) return this.#command(text)
     if (Buffer.byteLength(text) > PROMPT_BYTES_MAX) {
       this.#note(`that line is longer than ${PROMPT_BYTES_MAX} bytes`)
@@ -177,14 +185,13 @@ class Chat {
     } finally {
       this.#answering = undefined
     }
-    if (this.#isInteractive) this.#deps.stdout.write('\n')
   }
 
   /** A question that fails does not end the chat, unless the node is gone. */
   #report(error: unknown): void {
     const code =
       error instanceof CliError && error.fault.code === 'CLI_NODE_REFUSED' ? error.fault.remote : codeOf(error)
-    const sentence = `koinon: ${printable(messageOf(error))} [${code}]`
+    const sentence = sentenceFor(this.#deps.stderr, `koinon: ${printable(messageOf(error))} [${code}]`)
     this.#deps.stderr.write(`${this.#errorPaint.red(sentence)}\n`)
     if (code === 'CLI_NO_NODE') {
       this.#exitCode = EXIT.noNode

@@ -9,7 +9,7 @@ import { chatRequest, interruptible, streamAnswer } from './answer.ts'
 import { addDataDirOption, type DataDirFlags, dataDirOf } from './data-dir.ts'
 import { type DoctorCheck, doctorChecks, doctorVerdict } from './doctor-checks.ts'
 import { EXIT } from './exit-codes.ts'
-import { createPaint, type Paint, printable, wantsColour } from './terminal.ts'
+import { createPaint, type Paint, printable, printJson, wantsColour } from './terminal.ts'
 import type { CliDeps, SetExitCode } from './types.ts'
 import { formatDuration } from './units.ts'
 
@@ -38,7 +38,7 @@ export function addDoctor(program: Command, deps: CliDeps, setExitCode: SetExitC
       done()
     }
     const isBroken = checks.some(check => check.state === 'fail')
-    if (flags.json === true) deps.stdout.write(`${JSON.stringify({ ok: !isBroken, checks }, undefined, 2)}\n`)
+    if (flags.json === true) printJson(deps.stdout, { ok: !isBroken, checks })
     else deps.stdout.write(`\n${doctorVerdict(checks)}\n`)
     if (isBroken) setExitCode(EXIT.failed)
   })

@@ -17,7 +17,7 @@ export const SLOTS_DEFAULT = 8
 
 export function addEngineOptions(command: Command): Command {
   return command
-    .option('--threads <count>', 'threads of one computation (default: the cores allowed)', integerIn(1, 512))
+    .option('--threads <count>', 'threads of one computation (default: all cores allowed but one)', integerIn(1, 512))
     .addOption(
       new Option('--device <kind>', 'compute on a GPU where there is one, or not')
         .choices(['auto', 'cpu', 'gpu'])
@@ -35,6 +35,14 @@ export function addEngineOptions(command: Command): Command {
     )
 }
 
+/**
+ * All cores but one, which is left to the node itself and to the rest of the machine: a thread that must wait for its
+ * core holds up all others at every operation, which costs far more than the core brings.
+ */
+export function defaultThreads(cores: number): number {
+  return Math.max(1, cores - 1)
+}
+
 /** The parts of a node's configuration that these options decide. */
 export function engineConfig(flags: EngineFlags): {
   readonly engine: EngineOptions
@@ -42,7 +50,7 @@ export function engineConfig(flags: EngineFlags): {
   readonly memoryMax?: number
 } {
   return {
-    engine: { threads: flags.threads ?? availableParallelism(), device: flags.device },
+    engine: { threads: flags.threads ?? defaultThreads(availableParallelism()), device: flags.device },
     ...(flags.ctx === undefined ? {} : { contextMax: flags.ctx }),
     ...(flags.memory === undefined ? {} : { memoryMax: flags.memory }),
   }

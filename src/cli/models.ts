@@ -4,7 +4,7 @@ import { formatBytes, formatLayers } from '#base'
 import type { ModelSummary } from '#wire'
 import { addDataDirOption, clientOf, type DataDirFlags } from './data-dir.ts'
 import { renderTable } from './table.ts'
-import { createPaint, type Paint, printable, wantsColour } from './terminal.ts'
+import { createPaint, type Paint, printable, printJson, wantsColour } from './terminal.ts'
 import type { CliDeps } from './types.ts'
 import { countOf, groupDigits, shortId } from './units.ts'
 
@@ -17,7 +17,7 @@ export function addModels(program: Command, deps: CliDeps): void {
   addDataDirOption(command).action(async (flags: DataDirFlags & { readonly json?: boolean }) => {
     const models = await (await clientOf(deps, flags)).models()
     if (flags.json === true) {
-      deps.stdout.write(`${JSON.stringify(models, undefined, 2)}\n`)
+      printJson(deps.stdout, models)
       return
     }
     const paint = createPaint(wantsColour(deps.stdout, deps.env))

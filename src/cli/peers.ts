@@ -3,8 +3,8 @@ import type { Command } from 'commander'
 import { formatBytes, formatLayers } from '#base'
 import type { PeerSummary } from '#wire'
 import { addDataDirOption, clientOf, type DataDirFlags } from './data-dir.ts'
-import { renderTable } from './table.ts'
-import { createPaint, type Paint, printable, wantsColour } from './terminal.ts'
+import { renderTable, sentenceFor } from './table.ts'
+import { createPaint, type Paint, printable, printJson, wantsColour } from './terminal.ts'
 import type { CliDeps } from './types.ts'
 import { formatDuration, formatLatency, shortPeer } from './units.ts'
 
@@ -17,17 +17,18 @@ export function addPeers(program: Command, deps: CliDeps): void {
   addDataDirOption(command).action(async (flags: DataDirFlags & { readonly json?: boolean }) => {
     const peers = await (await clientOf(deps, flags)).peers()
     if (flags.json === true) {
-      deps.stdout.write(`${JSON.stringify(peers, undefined, 2)}\n`)
+      printJson(deps.stdout, peers)
       return
     }
     const paint = createPaint(wantsColour(deps.stdout, deps.env))
-    deps.stdout.write(
-      peers.length === 0
-        ? 'No peers. Another node joins with `koinon up --peer ADDRESS`; `koinon status` shows the addresses.\n'
-        : renderPeers(peers, deps.stdout.columns, paint),
-    )
+    const text =
+      peers.length === 0 ? `${sentenceFor(deps.stdout, NO_PEERS)}\n` : renderPeers(peers, deps.stdout.columns, paint)
+    deps.stdout.write(text)
   })
 }
+
+const NO_PEERS =
+  'No peers. Another node joins with `koinon up --peer ADDRESS`; `koinon status` shows the addresses of this one.'
 
 export function renderPeers(peers: readonly PeerSummary[], width: number, paint: Paint): string {
   return renderTable(

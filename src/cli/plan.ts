@@ -1,6 +1,4 @@
 /** `koinon plan`: who would run what of a model, whether it fits, and how fast it should be, with the reasons. */
-import { existsSync } from 'node:fs'
-import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { formatBytes, formatLayers } from '#base'
 import type { PlanReport } from '#wire'
@@ -10,9 +8,9 @@ import { addEngineOptions, engineConfig, SLOTS_DEFAULT } from './engine-options.
 import { CliError } from './errors.ts'
 import { modelFile } from './model-file.ts'
 import { createProgress } from './progress.ts'
-import type { SessionFlags } from './session.ts'
+import { isMeant, type SessionFlags } from './session.ts'
 import { renderTable, wrap } from './table.ts'
-import { createPaint, type Paint, printable, wantsColour } from './terminal.ts'
+import { createPaint, type Paint, printable, printJson, wantsColour } from './terminal.ts'
 import type { CliDeps } from './types.ts'
 import { formatLatency, formatRate, shortPeer } from './units.ts'
 
@@ -37,7 +35,7 @@ Examples:
   addDataDirOption(addEngineOptions(command)).action(async (model: string, flags: PlanFlags) => {
     const report = await planOf(deps, model, flags)
     if (flags.json === true) {
-      deps.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`)
+      printJson(deps.stdout, report)
       return
     }
     const paint = createPaint(wantsColour(deps.stdout, deps.env))
@@ -50,7 +48,7 @@ async function planOf(deps: CliDeps, model: string, flags: SessionFlags): Promis
   const file = modelFile(deps, model)
   try {
     const models = await client.models()
-    const served = file === undefined ? undefined : models.find(candidate => isSameFile(candidate.file, file))
+    const served = models.find(candidate => isMeant(candidate, { name: model, file }))
     if (file === undefined || served !== undefined) return await client.plan(served?.id ?? model)
   } catch (error) {
     const isNodeAbsent = error instanceof CliError && error.code === 'CLI_NO_NODE'
@@ -73,10 +71,6 @@ async function planAlone(deps: CliDeps, file: string, flags: SessionFlags): Prom
   }
 }
 
-function isSameFile(a: string, b: string): boolean {
-  return existsSync(a) && resolve(a) === resolve(b)
-}
-
 export function renderPlan(report: PlanReport, width: number, paint: Paint): string {
   const verdict = report.fits ? paint.green('fits') : paint.red('does not fit')
   const title = `${paint.bold(printable(report.name))}: ${report.layerCount} layers, ${formatBytes(report.weightBytes)}, ${verdict}\n`
@@ -85,7 +79,7 @@ export function renderPlan(report: PlanReport, width: number, paint: Paint): str
   if (report.stages.length > 0) parts.push(renderStages(report, width, paint))
   if (report.fits) {
     const why = report.why
-      .map(reason => `  ${wrap(printable(reason), width - 4).replaceAll('\n', '\n    ')}\n`)
+      .map(reason => `  ${wrap(withShortPeers(printable(reason), report), width - 4).replaceAll('\n', '\n    ')}\n`)
       .join('')
     parts.push(`Expected ${paint.bold(`${formatRate(report.tokensPerSecond)} tokens/s`)}, because\n${why}`)
   }
@@ -110,6 +104,10 @@ function renderStages(report: PlanReport, width: number, paint: Paint): string {
     ],
     { width, paint },
   )
+}
+
+function withShortPeers(text: string, { stages }: PlanReport): string {
+  return stages.reduce((shorter, { peer }) => shorter.replaceAll(peer, shortPeer(printable(peer))), text)
 }
 
 /** Reports' sentences begin in lower case, as part of a longer one. */

@@ -11,6 +11,7 @@ import { addPlan } from './plan.ts'
 import { addRun } from './run.ts'
 import { addStatus } from './status.ts'
 import { addStop } from './stop.ts'
+import { sentenceFor } from './table.ts'
 import { createPaint, printable, wantsColour } from './terminal.ts'
 import type { CliDeps } from './types.ts'
 import { addUp } from './up.ts'
@@ -92,7 +93,7 @@ function printError(deps: CliDeps, error: unknown): void {
   if (error instanceof CliError && error.code === 'CLI_INTERRUPTED') return
   const code = error instanceof CliError && error.fault.code === 'CLI_NODE_REFUSED' ? error.fault.remote : codeOf(error)
   const paint = createPaint(wantsColour(deps.stderr, deps.env))
-  deps.stderr.write(`${paint.red(`koinon: ${printable(messageOf(error))} [${code}]`)}\n`)
+  deps.stderr.write(`${paint.red(sentenceFor(deps.stderr, `koinon: ${printable(messageOf(error))} [${code}]`))}\n`)
   // A bug of ours: whoever reports it needs the stack.
   if (code === 'INTERNAL' && error instanceof Error && deps.env['KOINON_DEBUG'] !== undefined) {
     deps.stderr.write(`${error.stack ?? ''}\n`)

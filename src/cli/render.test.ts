@@ -140,7 +140,7 @@ test('progress elsewhere is a line per phase and one every few seconds, after a 
   progress.report('waiting for nodes', { done: 1, total: 3 })
   assert.equal(
     output.text,
-    'Loading weights (100 MB of 1.0 GB)\nLoading weights (600 MB of 1.0 GB)\n' + 'Waiting for nodes (1 of 3)\n',
+    'Loading weights (100 MB of 1.0 GB)\nLoading weights (600 MB of 1.0 GB)\nWaiting for nodes (1 of 3)\n',
   )
 })
 

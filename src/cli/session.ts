@@ -46,9 +46,7 @@ export async function openSession(
     )
   }
   if (running !== undefined) {
-    const served = running.find(candidate =>
-      file === undefined ? isNamed(candidate, model) : resolve(candidate.file) === file,
-    )
+    const served = running.find(candidate => isMeant(candidate, { name: model, file }))
     if (served !== undefined) {
       return { complete: (request, how) => client.complete(request, how), model: served, close: async () => undefined }
     }
@@ -68,13 +66,20 @@ async function modelsOf(client: LocalClient): Promise<readonly ModelSummary[] | 
   }
 }
 
-/** Whether `name` means this model; undefined means any model that is served whole. */
-export function isNamed(model: ModelSummary, name: string | undefined): boolean {
-  if (name === undefined) return model.isComplete
-  const wanted = name.toLowerCase()
-  const isIdPrefix = wanted.length >= 8 && model.id.startsWith(wanted)
-  return isIdPrefix || model.name.toLowerCase() === wanted || basename(model.file).toLowerCase() === wanted
+/** Whether a person means this model: by its file, its name, its id; by nothing at all, any that is served whole. */
+export function isMeant(
+  model: ModelSummary,
+  wanted: { readonly name: string | undefined; readonly file: string | undefined },
+): boolean {
+  if (wanted.name === undefined) return model.isComplete
+  if (wanted.file !== undefined && resolve(model.file) === wanted.file) return true
+  const name = wanted.name.toLowerCase()
+  const isIdPrefix = name.length >= ID_PREFIX_MIN && model.id.startsWith(name)
+  return isIdPrefix || model.name.toLowerCase() === name || basename(model.file).toLowerCase() === name
 }
+
+/** Shortest beginning of a model id that names it. */
+const ID_PREFIX_MIN = 8
 
 function unknownModel(name: string | undefined, models: readonly ModelSummary[]): CliError {
   const known = models.map(model => model.name).join(', ')

@@ -4,7 +4,7 @@ import { formatBytes, formatLayers } from '#base'
 import type { EngineStatus, GenerationStatus, NodeStatus, StageStatus } from '#wire'
 import { addDataDirOption, clientOf, type DataDirFlags } from './data-dir.ts'
 import { renderFacts, renderTable, type TableOptions } from './table.ts'
-import { createPaint, type Paint, printable, wantsColour } from './terminal.ts'
+import { createPaint, type Paint, printable, printJson, wantsColour } from './terminal.ts'
 import type { CliDeps } from './types.ts'
 import { countOf, formatDuration, formatLatency, groupDigits, shortPeer } from './units.ts'
 
@@ -17,7 +17,7 @@ export function addStatus(program: Command, deps: CliDeps): void {
   addDataDirOption(command).action(async (flags: DataDirFlags & { readonly json?: boolean }) => {
     const status = await (await clientOf(deps, flags)).status()
     if (flags.json === true) {
-      deps.stdout.write(`${JSON.stringify(status, undefined, 2)}\n`)
+      printJson(deps.stdout, status)
       return
     }
     const paint = createPaint(wantsColour(deps.stdout, deps.env))
@@ -33,7 +33,7 @@ export function renderStatus(status: NodeStatus, width: number, paint: Paint): s
         [
           ['Placement', printable(status.placement)],
           ['Peers', groupDigits(status.peers)],
-          ['API', status.api ?? 'none'],
+          ['API', status.api === undefined ? 'none' : `${status.api}/v1`],
           ['Data', status.dataDir],
           ['Address', status.addresses.length === 0 ? 'none' : status.addresses.join('\n')],
           ['KV rows', `${groupDigits(status.kvRows)} in use`],

@@ -1,6 +1,6 @@
 /** Tables and lists of facts for a terminal. Pure: values in, text out. */
 import { stripVTControlCharacters } from 'node:util'
-import type { Paint } from './terminal.ts'
+import type { Output, Paint } from './terminal.ts'
 import { cut, widthOf } from './text-width.ts'
 
 export type Column<Row> = {
@@ -54,6 +54,11 @@ export function renderFacts(facts: readonly (readonly [name: string, value: stri
       return `  ${paint.dim(name)}${padding}${value.split('\n').join(`\n${indent}`)}\n`
     })
     .join('')
+}
+
+/** A sentence as an output shows it: wrapped on a terminal, in one line elsewhere. */
+export function sentenceFor(output: Output, text: string): string {
+  return output.isTty ? wrap(text, output.columns) : text
 }
 
 /** Breaks plain text at spaces so that no line is longer than `width`; a longer word stays whole. */

@@ -49,6 +49,11 @@ export function printable(text: string): string {
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '')
 }
 
+/** Data for programs (`--json`), indented so that people can read it too. */
+export function printJson(output: Output, value: unknown): void {
+  output.write(`${JSON.stringify(value, undefined, 2)}\n`)
+}
+
 /** Output to a stream of this process. Where its reader goes away (`koinon run ... | head`), the process ends quietly. */
 export function createOutput(stream: NodeJS.WriteStream): Output {
   stream.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))

@@ -33,12 +33,16 @@ export type UpEvent =
       readonly total?: number
       readonly text?: string
     }
+  /** Every layer of the model is served, here or by peers: prompts can be answered. */
+  | { readonly event: 'serving' }
   | { readonly event: 'stopping'; readonly reason: string }
   | { readonly event: 'failed'; readonly code: string; readonly message: string }
 
 export interface UpPrinter {
   readonly progress: NodeProgress
   ready(served: Served, dataDir: string): void
+  /** Once, when prompts can be answered; that may be at the same time as `ready`, or when other nodes have come. */
+  serving(): void
   stopping(reason: string): void
   failed(code: string, message: string): void
 }
@@ -63,6 +67,7 @@ function createJsonPrinter(deps: CliDeps): UpPrinter {
       emit({ event: 'progress', phase, ...facts })
     },
     ready: (served, dataDir) => emit(readyEvent(deps, served, dataDir)),
+    serving: () => emit({ event: 'serving' }),
     stopping: reason => emit({ event: 'stopping', reason }),
     failed: (code, message) => emit({ event: 'failed', code, message }),
   }
@@ -98,7 +103,10 @@ function createTextPrinter(deps: CliDeps): UpPrinter {
       progress.clear()
       deps.stderr.write(readyText(deps, served, dataDir))
     },
-    stopping: reason => deps.stderr.write(`Stopping (${reason}) …\n`),
+    serving: () => {
+      deps.stderr.write(`${paint.green('Ready.')} Ctrl-C stops it; \`koinon chat\` talks with it.\n`)
+    },
+    stopping: reason => deps.stderr.write(`Stopping (${reason === 'SIGINT' ? 'Ctrl-C' : reason}) …\n`),
     failed: () => progress.clear(), // The sentence is printed where all errors are.
   }
 }
@@ -116,8 +124,6 @@ function readyText(deps: CliDeps, { node, api }: Served, dataDir: string): strin
     ['Data', dataDir],
   ]
   const health = node.health()
-  const state = health.ok
-    ? `${paint.green('Ready.')} Ctrl-C stops it; \`koinon chat\` talks with it.`
-    : `${paint.yellow('Waiting:')} ${printable(health.reason ?? 'the model is not served whole yet')}.`
-  return `${paint.bold(`Node ${shortPeer(node.peer)}`)} (process ${deps.pid})\n${renderFacts(facts, paint)}${state}\n`
+  const waiting = health.ok ? '' : `${paint.yellow('Waiting:')} ${printable(health.reason ?? 'not ready yet')}.\n`
+  return `${paint.bold(`Node ${shortPeer(node.peer)}`)} (process ${deps.pid})\n${renderFacts(facts, paint)}${waiting}`
 }

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
-import { codeOf, type LogLevel, messageOf, TimeoutError, withDeadline } from '#base'
+import { codeOf, type LogLevel, messageOf, repeat, TimeoutError, withDeadline } from '#base'
 import type { LayerChoice, NodeConfig } from '#node'
 import { addDataDirOption, type DataDirFlags, dataDirOf } from './data-dir.ts'
 import { addEngineOptions, type EngineFlags, engineConfig, SLOTS_DEFAULT } from './engine-options.ts'
@@ -31,6 +31,9 @@ type UpFlags = DataDirFlags &
     readonly json?: boolean
     readonly exitWithParent?: boolean
   }
+
+/** How often a node that waits for others looks whether its model is served whole now. */
+const HEALTH_PERIOD_MS = 500
 
 const LISTEN_DEFAULT = '/ip4/127.0.0.1/tcp/0'
 
@@ -112,13 +115,32 @@ async function serveUntilStopped(
   }: { readonly printer: UpPrinter; readonly dataDir: string; readonly stopping: AbortSignal },
 ): Promise<void> {
   printer.ready(served, dataDir)
+  const ended = new AbortController()
+  void untilServing(deps, served, { printer, signal: ended.signal })
   const aborted = new Promise<string>(resolve => {
     if (stopping.aborted) resolve(String(stopping.reason))
     stopping.addEventListener('abort', () => resolve(String(stopping.reason)), { once: true })
   })
   const reason = await Promise.race([aborted, served.stopRequested.then(() => '`koinon stop`')])
+  ended.abort()
   printer.stopping(reason)
   await withDeadline(deps.clock, { what: 'stopping', timeoutMs: STOP_MS_MAX }, () => served.stop())
+}
+
+/** Says once when prompts can be answered, which may take other nodes. */
+async function untilServing(
+  deps: CliDeps,
+  { node }: Served,
+  { printer, signal }: { readonly printer: UpPrinter; readonly signal: AbortSignal },
+): Promise<void> {
+  const done = new AbortController()
+  const look = (): void => {
+    if (!node.health().ok) return
+    printer.serving()
+    done.abort()
+  }
+  look()
+  await repeat(deps.clock, look, { periodMs: HEALTH_PERIOD_MS, signal: AbortSignal.any([signal, done.signal]) })
 }
 
 /** A signal that aborts, with the reason in words, when the node should stop. A second Ctrl-C ends the process at once. */
