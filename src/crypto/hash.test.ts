@@ -1,14 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { toHex } from '#base'
-import { createSha256, equalInConstantTime, hmacSha256, sha256 } from './hash.ts'
+import { equalInConstantTime, hmacSha256, sha256 } from './hash.ts'
 
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text)
 
-test('SHA-256 agrees with FIPS 180-4 at once and piece by piece', () => {
+test('SHA-256 agrees with FIPS 180-4', () => {
   const expected = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
   assert.equal(toHex(sha256(utf8('abc'))), expected)
-  assert.equal(toHex(createSha256().update(utf8('a')).update(utf8('bc')).digest()), expected)
 })
 
 test('HMAC-SHA-256 agrees with RFC 4231, case 2, however the message is cut', () => {

@@ -1,30 +1,11 @@
 /** Hashes and message authentication. */
-import { createHash, createHmac, hash, timingSafeEqual } from 'node:crypto'
+import { createHmac, hash, timingSafeEqual } from 'node:crypto'
 
 /** Bytes of a SHA-256 digest. */
 export const SHA256_BYTES = 32
 
 export function sha256(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return copy(hash('sha256', bytes, 'buffer'))
-}
-
-/** A SHA-256 over bytes that come piece by piece. */
-export interface Sha256 {
-  update(bytes: Uint8Array): Sha256
-  /** The digest of all bytes so far; the hash cannot be used again. */
-  digest(): Uint8Array<ArrayBuffer>
-}
-
-export function createSha256(): Sha256 {
-  const running = createHash('sha256')
-  const self: Sha256 = {
-    update: bytes => {
-      running.update(bytes)
-      return self
-    },
-    digest: () => copy(running.digest()),
-  }
-  return self
 }
 
 /** HMAC-SHA-256 over the parts, one after the other. The caller must make their borders unambiguous. */

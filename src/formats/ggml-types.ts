@@ -1,7 +1,7 @@
 /**
- * Every tensor type that ggml stores in files: how many numbers one block holds and how many bytes it takes. The ids
- * and sizes are ggml's own (`ggml_blck_size`, `ggml_type_size` of the pinned version; a test of `engine` compares
- * them). Ids that are missing here were withdrawn by ggml.
+ * Every tensor type that ggml stores in files: how many numbers one block holds and how many bytes it takes. Ids and
+ * sizes are what `ggml_blck_size` and `ggml_type_size` of the pinned version (v0.4.0) answer. Ids that are missing here
+ * were withdrawn by ggml.
  */
 
 export type GgmlType = {

@@ -22,7 +22,7 @@ import {
 } from './limits.ts'
 import { printable } from './printable.ts'
 
-export type GgufScalar = string | number | bigint | boolean
+type GgufScalar = string | number | bigint | boolean
 
 /** A metadata value. Integers of 64 bits are a bigint only where a number would not be exact. */
 export type GgufValue = GgufScalar | readonly GgufScalar[]

@@ -11,11 +11,11 @@ import { printable } from './printable.ts'
 import { checkTensors } from './tensor-shapes.ts'
 
 /** Architectures that the engine computes. Mistral's files say "llama". */
-export const ARCHITECTURES = ['llama', 'qwen2', 'qwen3', 'gemma3'] as const
+const ARCHITECTURES = ['llama', 'qwen2', 'qwen3', 'gemma3'] as const
 export type Architecture = (typeof ARCHITECTURES)[number]
 
 /** How rotary positions are stretched beyond the context of the first training. The fields are `ggml_rope_ext`'s. */
-export type RopeScaling = {
+type RopeScaling = {
   readonly type: 'none' | 'linear' | 'yarn'
   /** How much longer the context became; 1 where it did not. `freq_scale` is its inverse. */
   readonly factor: number
@@ -31,7 +31,7 @@ export type RopeScaling = {
 }
 
 /** Layers that see only the last positions, with rotary positions of their own (Gemma 3). */
-export type SlidingWindow = {
+type SlidingWindow = {
   /** Positions that a row sees, itself included. */
   readonly size: number
   /** Every `period`-th layer sees everything: layer i slides where i % period < period - 1. */

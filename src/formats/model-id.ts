@@ -15,7 +15,7 @@ import { FormatError } from './errors.ts'
 import type { GgufFile } from './gguf.ts'
 import { PiecesRootHasher } from './pieces-root.ts'
 
-export type ModelFile = {
+type ModelFile = {
   /** BEP 52 pieces root, 64 hexadecimal digits. */
   readonly root: string
   /** Bytes. */

@@ -7,7 +7,7 @@ import { concatBytes } from '#base'
 import { SHA256_BYTES, sha256 } from '#crypto'
 
 /** Bytes of a leaf. */
-export const LEAF_BYTES = 16 * 1024
+const LEAF_BYTES = 16 * 1024
 
 /** Takes a file from its start to its end, in memory that grows with the logarithm of its size. */
 export class PiecesRootHasher {

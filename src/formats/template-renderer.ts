@@ -17,11 +17,11 @@ import type { TemplateMessage } from './template-protocol.ts'
 import { TemplateWorker } from './template-worker.ts'
 
 /** For models that bring no template: ChatML, which most chat models of unknown origin follow. */
-export const CHATML_TEMPLATE =
+const CHATML_TEMPLATE =
   "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}" +
   "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 
-export type TemplateRequest = {
+type TemplateRequest = {
   /** Jinja source; undefined: `CHATML_TEMPLATE`. */
   readonly template: string | undefined
   readonly messages: readonly TemplateMessage[]

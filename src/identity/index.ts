@@ -1,3 +1,3 @@
 /** Who a node is: its key, its peer id. Pure. */
-export { IdentityError, type IdentityFault } from './errors.ts'
+export type { IdentityFault } from './errors.ts'
 export { createNodeIdentity, encodeKeyFile, type NodeIdentity, parseKeyFile } from './node-identity.ts'
