@@ -25,7 +25,7 @@ export type FakeStageOptions = {
 
 export class FakeStage implements StageEngine {
   readonly options: FakeStageOptions
-  /** By slot, by layer: what each position left in the cache. */
+  /** By slot, by layer: what each position left in the cache, added to what was there. */
   readonly #kv = new Map<number, Map<number, number[]>>()
   readonly #listeners: ((reason: string) => void)[] = []
   readonly steps: StageStep[] = []
@@ -63,8 +63,8 @@ export class FakeStage implements StageEngine {
       assert(cache.length >= position, `position ${position} is backed by rows in slot ${slot}`)
       cache.length = position
       for (let row = 0; row < count; row++) {
-        cache.push(values[row * WIDTH] ?? 0)
-        const seen = cache.reduce((sum, value, i) => (sum + value * (i + 1)) % VOCABULARY, 0)
+        const seen = ((cache.at(-1) ?? 0) + (values[row * WIDTH] ?? 0) * (position + row + 1)) % VOCABULARY
+        cache.push(seen)
         for (let i = 0; i < WIDTH; i++) {
           const at = row * WIDTH + i
           values[at] = ((values[at] ?? 0) * 3 + layer * 7 + (i + 1) * seen + position + row) % VOCABULARY

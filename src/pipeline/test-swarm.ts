@@ -40,7 +40,7 @@ export type SwarmOptions = {
 
 /** Lets everything happen that can happen without time going on. */
 export async function settle(): Promise<void> {
-  for (let i = 0; i < 8; i++) await new Promise<void>(resolve => setImmediate(resolve))
+  for (let i = 0; i < 4; i++) await new Promise<void>(resolve => setImmediate(resolve))
 }
 
 export class TestSwarm {
