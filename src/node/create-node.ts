@@ -72,6 +72,12 @@ async function start(build: Build): Promise<KoinonNode> {
     contextMax: config.contextMax,
     signal,
   })
+  if (model.contextMax > model.config.contextTrain) {
+    deps.log.warn('the context is longer than the model was trained for', {
+      context: model.contextMax,
+      trained: model.config.contextTrain,
+    })
+  }
   const memoryBytes = memoryForLayers(config, model)
   const { edge, report, weightBytesPerSecond } = await startEdges(build, model)
   const net = await startNetwork(build, { dataDir, model, edge, found: { weightBytesPerSecond }, memoryBytes })
@@ -121,8 +127,7 @@ async function startEdges({ deps, config, onProgress, stopper, signal }: Build, 
     loadOptions('loading embedding and head', { onProgress, signal }),
   )
   const { layers } = config
-  const isMeasured = layers.kind === 'none' || (layers.kind === 'auto' && layers.nodes > 1)
-  if (!isMeasured) return { edge, report, weightBytesPerSecond: 0 }
+  if (layers.kind !== 'auto' || layers.nodes <= 1) return { edge, report, weightBytesPerSecond: 0 }
   onProgress('measuring this machine', {})
   const { weightBytesPerSecond } = await measureMachine(deps, config.engine)
   return { edge, report, weightBytesPerSecond }
@@ -169,15 +174,18 @@ async function startNetwork(build: Build, input: NetworkInput): Promise<Network>
     { ...config, meet: letsPeersMeet(config) },
   )
   const stage = createStage(build, model)
-  const pipeline = createPipeline({
-    ...deps,
-    log: deps.log.child('pipeline'),
-    self: host.id,
-    selfAddresses: () => host.addresses(),
-    openStream: (peer, protocol, options) => host.open(peer, protocol, options),
-    edge: input.edge,
-    stage: stage === undefined ? undefined : { engine: stage.engine, served: () => stage.served() },
-  })
+  const pipeline = createPipeline(
+    {
+      ...deps,
+      log: deps.log.child('pipeline'),
+      self: host.id,
+      selfAddresses: () => host.addresses(),
+      openStream: (peer, protocol, options) => host.open(peer, protocol, options),
+      edge: input.edge,
+      stage: stage === undefined ? undefined : { engine: stage.engine, served: () => stage.served() },
+    },
+    { openTimeoutMs: COMPLETION_WAIT_MS_MAX },
+  )
   stopper.add('the network', () => host.stop())
   stopper.add('the pipeline', () => pipeline.stop())
   const watch = new PeerWatch(deps.clock, host)
@@ -186,8 +194,9 @@ async function startNetwork(build: Build, input: NetworkInput): Promise<Network>
   })
   host.handle(PROTOCOLS.stage, stream => pipeline.accept(stream))
   const fixed = {
-    memoryBytes: input.memoryBytes,
-    kvPositions: config.layers.kind === 'none' ? 0 : config.slots * model.contextMax,
+    // A node that serves no layers by its owner's will is not planned with.
+    memoryBytes: config.layers.kind === 'none' ? 0 : input.memoryBytes,
+    kvPositions: config.slots * model.contextMax,
     threads: config.engine.threads,
   }
   const ownOffer = (): NodeOffer => makeOffer({ host, pipeline, stage, fixed, found })

@@ -1,12 +1,12 @@
 /** Bounds of a node's own waits, queues and counts. Each is listed in `docs/reference/limits.md`. */
 
-/** Completions that run at once here; each holds a sampler, and a KV slot on every stage of its route. */
-export const COMPLETIONS_RUNNING_MAX = 64
+/** Completions that run at once here: as many as one entry may have on another node's stage. */
+export const COMPLETIONS_RUNNING_MAX = 32
 
 /** Completions that wait for their turn beyond those. */
 export const COMPLETIONS_WAITING_MAX = 256
 
-/** Longest wait for that turn, in milliseconds. */
+/** Longest wait for that turn, and then for a free slot on every stage, in milliseconds. */
 export const COMPLETION_WAIT_MS_MAX = 120_000
 
 /** Routes that one completion tries before its first token. */

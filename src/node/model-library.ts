@@ -35,6 +35,9 @@ export type LocalModel = {
   readonly contextMax: number
 }
 
+/** As much of a name as an offer holds. */
+const NAME_CHARS_MAX = 200
+
 export type LibraryDeps = { readonly modelIds: ModelIdCache; readonly onProgress: NodeProgress }
 
 /**
@@ -54,7 +57,7 @@ export async function openModel(
     const { path, size, modifiedNs } = source.stamp
     return {
       id: await identify(deps, { source, gguf }, options.signal),
-      name: config.name === 'unnamed' ? basename(path, '.gguf') : config.name,
+      name: (config.name === 'unnamed' ? basename(path, '.gguf') : config.name).slice(0, NAME_CHARS_MAX),
       file: path,
       fileBytes: size,
       createdAt: Number(modifiedNs / 1_000_000_000n),

@@ -18,7 +18,7 @@ import type { LocalModel } from './model-library.ts'
 export type PlanFacts = {
   readonly model: LocalModel
   readonly self: string
-  /** This node first, then its peers. */
+  /** Those that give memory: this node first, then its peers. */
   readonly nodes: readonly PlanNode[]
   /** Round trips by peer, in milliseconds. */
   readonly rttMs: ReadonlyMap<string, number>
@@ -57,10 +57,14 @@ function estimateStages(facts: PlanFacts, placement: Placement): EstimateStage[]
   })
 }
 
-/** The head is read whole for every token; of the embedding only a row. */
+/**
+ * The head is read whole for every token; of the embedding only a row. A node that serves no layers has not measured
+ * itself: it is taken to be as fast as the fastest one.
+ */
 function edgeMs({ model, nodes, self }: PlanFacts): number {
-  const speed = nodes.find(({ id }) => id === self)?.weightBytesPerSecond ?? 0
-  return (model.headBytes / Math.max(1, speed)) * 1000
+  const own = nodes.find(({ id }) => id === self)?.weightBytesPerSecond ?? 0
+  const speed = own > 0 ? own : Math.max(...nodes.map(node => node.weightBytesPerSecond))
+  return speed > 0 ? (model.headBytes / speed) * 1000 : 0
 }
 
 function reportStages({ nodes, self }: PlanFacts, { stages }: Placement): PlanReport['stages'] {

@@ -57,11 +57,11 @@ export class SwarmView {
     return this.#deps.host.peers().filter(peer => peer.offer.placing === model)
   }
 
-  /** This node and its peers as the planner sees them. Peers that give no memory serve nothing and are left out. */
+  /** This node and its peers as the planner sees them. Nodes that give no memory serve nothing and are left out. */
   planNodes(): PlanNode[] {
     const own = this.#deps.ownOffer()
-    const others = this.#deps.host.peers().filter(peer => peer.offer.memoryBytes > 0)
-    return [toPlanNode(this.#deps.host.id, own, own), ...others.map(peer => toPlanNode(peer.id, peer.offer, own))]
+    const all = [{ id: this.#deps.host.id, offer: own }, ...this.#deps.host.peers()]
+    return all.filter(({ offer }) => offer.memoryBytes > 0).map(({ id, offer }) => toPlanNode(id, offer, own))
   }
 
   /** @param now the clock's monotonic time */

@@ -33,6 +33,8 @@ export type SwarmOptions = {
   readonly threads?: number
   readonly slots?: number
   readonly ctx?: number
+  /** Wait until every node knows a route through all layers. @default true */
+  readonly whole?: boolean
   /** Longest start of the whole swarm, in milliseconds. @default 60_000 */
   readonly startMsMax?: number
 }
@@ -52,6 +54,8 @@ export interface SwarmNode {
 
 export interface Swarm extends AsyncDisposable {
   readonly nodes: readonly SwarmNode[]
+  /** Starts one more node, which dials the first one; resolves when it has its layers. */
+  add(spec: NodeSpec): Promise<SwarmNode>
   /** Ends every node; resolves when all are gone. Idempotent. */
   stop(): Promise<void>
 }
@@ -70,17 +74,21 @@ export async function startSwarm(options: SwarmOptions): Promise<Swarm> {
     await Promise.all(processes.map(process => process.stop()))
     await rm(directory, { recursive: true, force: true })
   }
-  const start = (index: number, contact?: string): NodeProcess => {
-    const process = new NodeProcess(argumentsOf(options, index, { directory, contact }))
+  const start = (spec: NodeSpec, contact?: string): NodeProcess => {
+    const dataDir = join(directory, String(processes.length))
+    const process = new NodeProcess(argumentsOf(options, spec, { dataDir, contact }))
     processes.push(process)
     return process
   }
   try {
-    const contact = await start(0).listening
-    for (let index = 1; index < options.nodes.length; index++) start(index, contact)
-    const nodes = await withinMs(options.startMsMax ?? 60_000, Promise.all(processes.map(process => process.node)))
-    await Promise.all(nodes.map(untilWhole))
-    return { nodes, stop, [Symbol.asyncDispose]: stop }
+    const startMsMax = options.startMsMax ?? 60_000
+    const [first, ...others] = options.nodes
+    const contact = await start(first ?? { layers: 'auto' }).listening
+    for (const spec of others) start(spec, contact)
+    const nodes = await withinMs(startMsMax, Promise.all(processes.map(process => process.node)))
+    if (options.whole !== false) await Promise.all(nodes.map(untilWhole))
+    const add = (spec: NodeSpec): Promise<SwarmNode> => withinMs(startMsMax, start(spec, contact).node)
+    return { nodes, add, stop, [Symbol.asyncDispose]: stop }
   } catch (error) {
     const logs = processes.map((process, index) => `node ${index}:\n${process.log()}`).join('\n')
     await stop()
@@ -104,23 +112,24 @@ export async function until<T>(
 
 function argumentsOf(
   options: SwarmOptions,
-  index: number,
-  { directory, contact }: { readonly directory: string; readonly contact: string | undefined },
+  spec: NodeSpec,
+  { dataDir, contact }: { readonly dataDir: string; readonly contact: string | undefined },
 ): string[] {
-  const spec = options.nodes[index]
-  const autoCount = options.nodes.filter(({ layers }) => layers === 'auto').length
-  const args = ['--model', options.model ?? STORYTELLER, '--layers', spec?.layers ?? 'none']
-  args.push('--data-dir', join(directory, String(index)), '--listen', '/ip4/127.0.0.1/tcp/0')
-  args.push('--api', spec?.api === true ? '127.0.0.1:0' : 'none')
+  // Automatic nodes of the first hour share the layers out; one that is added takes what is missing.
+  const autoCount = options.nodes.includes(spec) ? options.nodes.filter(({ layers }) => layers === 'auto').length : 1
+  const args = ['--model', options.model ?? STORYTELLER, '--layers', spec.layers]
+  args.push('--data-dir', dataDir, '--listen', '/ip4/127.0.0.1/tcp/0')
+  args.push('--api', spec.api === true ? '127.0.0.1:0' : 'none')
   args.push('--threads', String(options.threads ?? 1), '--device', 'cpu')
-  if (spec?.layers === 'auto' && autoCount > 1) args.push('--expect-nodes', String(autoCount))
+  if (spec.layers === 'auto' && autoCount > 1) args.push('--expect-nodes', String(autoCount))
   if (contact !== undefined) args.push('--peer', contact)
   if (options.slots !== undefined) args.push('--slots', String(options.slots))
   if (options.ctx !== undefined) args.push('--ctx', String(options.ctx))
-  return [...args, ...(spec?.args ?? [])]
+  return [...args, ...(spec.args ?? [])]
 }
 
-async function untilWhole(node: SwarmNode): Promise<void> {
+/** Resolves once the node knows a route through all layers. */
+export async function untilWhole(node: SwarmNode): Promise<void> {
   const isWhole = async (): Promise<true | undefined> =>
     (await node.client.models())[0]?.isComplete === true ? true : undefined
   await until(isWhole, { what: 'a route through all layers', timeoutMs: 20_000 })

@@ -1,0 +1,30 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { ManualClock, silentLogger } from '#base'
+import { STOP_MS_MAX } from './limits.ts'
+import { Stopper } from './stopper.ts'
+
+test('parts stop in the opposite order of their making, once, even where one fails', async () => {
+  const stopper = new Stopper({ clock: new ManualClock(), log: silentLogger })
+  const stopped: string[] = []
+  stopper.add('first', () => void stopped.push('first'))
+  stopper.add('broken', () => Promise.reject(new Error('it cannot')))
+  stopper.add('last', async () => void stopped.push(`last ${stopper.signal.aborted}`))
+  await Promise.all([stopper.stop(), stopper.stop()])
+  assert.deepEqual(stopped, ['last true', 'first'])
+})
+
+test('a part that hangs is given up on after its bound', async () => {
+  const clock = new ManualClock()
+  const stopper = new Stopper({ clock, log: silentLogger })
+  let isReached = false
+  stopper.add('the rest', () => {
+    isReached = true
+  })
+  stopper.add('hanging', () => new Promise(() => undefined))
+  const stopped = stopper.stop()
+  await new Promise(resolve => setImmediate(resolve))
+  clock.advance(STOP_MS_MAX)
+  await stopped
+  assert.ok(isReached)
+})
