@@ -4,15 +4,18 @@ import type { PlanNode, RouteOffer } from '#planner'
 import type { LocalModel } from './model-library.ts'
 import { type PlanFacts, planReport } from './plan-report.ts'
 
-const MODEL = {
+const MODEL: LocalModel = {
   id: 'a'.repeat(64),
   name: 'm',
-  config: { layerCount: 4 },
+  file: '/m.gguf',
+  fileBytes: 1,
+  createdAt: 1,
+  config: { layerCount: 4 } as LocalModel['config'],
   plan: { layers: Array.from({ length: 4 }, () => ({ weightBytes: 1000, kvBytesPerPosition: 2 })) },
   edgeBytes: 700,
   headBytes: 500,
   contextMax: 10,
-} as LocalModel
+}
 
 const node = (id: string, memoryBytes: number): PlanNode => ({
   id,
