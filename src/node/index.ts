@@ -1,5 +1,4 @@
 /** A whole node: builds the modules, wires them together, starts and stops them. */
 export { createNode } from './create-node.ts'
-export { NodeError, type NodeFault } from './errors.ts'
 export { type FilePlanConfig, planFile } from './plan-file.ts'
 export type * from './types.ts'

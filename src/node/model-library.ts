@@ -102,7 +102,7 @@ function planModel(gguf: GgufFile, config: ModelConfig): PlanModel {
 const ID_PREFIX_MIN = 8
 
 /** Whether a request means this model: by id, a prefix of it, its name, or its file's name. */
-export function isCalled(model: LocalModel, name: string): boolean {
+function isCalled(model: LocalModel, name: string): boolean {
   const prefix = name.toLowerCase()
   if (prefix.length >= ID_PREFIX_MIN && model.id.startsWith(prefix)) return true
   const fileName = basename(model.file)

@@ -11,7 +11,7 @@ export type EstimateStage = {
   readonly rttMs?: number
 }
 
-export type Estimate = {
+type Estimate = {
   readonly tokensPerSecond: number
   readonly stepMs: number
   /** One line for each term. */

@@ -3,7 +3,7 @@
  * facts give the same answer on every node. Runs in a browser.
  */
 export { describePlanFault, isPlanFault, type PlanFault } from './errors.ts'
-export { type Estimate, type EstimateStage, estimateTokensPerSecond } from './estimate.ts'
+export { type EstimateStage, estimateTokensPerSecond } from './estimate.ts'
 export { findRoute } from './find-route.ts'
 export * from './limits.ts'
 export { placeLayers, placeRange } from './place-layers.ts'
@@ -11,13 +11,9 @@ export { placeMissing, uncoveredLayers } from './place-missing.ts'
 export type {
   PlacedStage,
   Placement,
-  PlanLayer,
   PlanModel,
   PlanNode,
   Route,
   RouteOffer,
-  RouteQuery,
-  RouteStage,
-  RouteStep,
   ServedRange,
 } from './types.ts'

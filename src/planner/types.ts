@@ -5,7 +5,7 @@
 import type { LayerRange } from '#base'
 
 /** What one layer costs the node that serves it. */
-export type PlanLayer = {
+type PlanLayer = {
   readonly weightBytes: number
   /** KV cache of one position. */
   readonly kvBytesPerPosition: number
@@ -43,7 +43,7 @@ export type Placement = {
 export type ServedRange = { readonly layers: LayerRange; readonly stepMs: number }
 
 /** A stage that a peer (or this node) offers. The fields of the wire's stage offer that a route depends on. */
-export type RouteStage = {
+type RouteStage = {
   readonly model: string
   readonly layers: LayerRange
   readonly layerCount: number
