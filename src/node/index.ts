@@ -1,4 +1,5 @@
 /** A whole node: builds the modules, wires them together, starts and stops them. */
 export { createNode } from './create-node.ts'
+export type { NodeFault } from './errors.ts'
 export { type FilePlanConfig, planFile } from './plan-file.ts'
 export type * from './types.ts'
