@@ -41,8 +41,9 @@ export function tidy(files: readonly SourceFile[]): Finding[] {
   const imported = new Set<string>()
   for (const file of files) {
     for (const edge of importsOf(file)) {
-      // A test does not keep the file beside it alive.
-      if (!isTest(file.path) || !file.path.startsWith('src/')) imported.add(edge.target)
+      // A test does not keep the file beside it alive; what is under test/ is there for tests.
+      const isBeside = isTest(file.path) && file.path.startsWith('src/') && !edge.target.startsWith('test/')
+      if (!isBeside) imported.add(edge.target)
       const message = edgeFault(file, edge)
       if (message !== undefined) findings.push({ path: file.path, line: edge.line, message })
     }

@@ -1,5 +1,5 @@
 /** What can go wrong with a generation: one union of faults for both roles, entry and stage. */
-import { KoinonError, messageOf } from '#base'
+import { codeOf, KoinonError, messageOf } from '#base'
 import type { StageFailed, StageRefused } from '#wire'
 
 /** What a stage may report over the wire. Anything else that a peer says becomes `STAGE_FAILED`. */
@@ -50,13 +50,15 @@ export class PipelineError extends KoinonError<PipelineFault> {
   override readonly name = 'PipelineError'
 }
 
-/** Why a stage ends or refuses something, before it is known who will read it. */
-export type StageFault = { readonly code: StageCode; readonly message: string; readonly peer?: string }
+/**
+ * Why a stage ends or refuses something, before it is known who will read it. The code is one of ours, or one of the
+ * engine's as it is: the entry decides what it knows.
+ */
+export type StageFault = { readonly code: string; readonly message: string; readonly peer?: string }
 
-/** A stage's own error as it reports it. Codes that other modules own and no entry knows become `STAGE_FAILED`. */
+/** An error of the stage's own, as it is reported. */
 export function toStageFault(error: unknown): StageFault {
-  const code = error instanceof KoinonError ? stageCodeOf(error.code) : undefined
-  return { code: code ?? 'STAGE_FAILED', message: messageOf(error) }
+  return { code: codeOf(error), message: messageOf(error) }
 }
 
 /** What a peer reported, as an error of ours. Its sentence is quoted, its code checked. */
@@ -89,6 +91,6 @@ export function stoppedError(): PipelineError {
 }
 
 /** The code itself where it is one that stages report. */
-export function stageCodeOf(code: string): StageCode | undefined {
+function stageCodeOf(code: string): StageCode | undefined {
   return STAGE_CODES.find(known => known === code)
 }

@@ -1,8 +1,8 @@
 /** What runs when: chunks that overlap, credits, decoding before prefill, slots that wait for their zeroes. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { requestOf, settle, TestSwarm, tokensOf } from './test-swarm.ts'
-import type { FakeStageOptions } from './test-engines.ts'
+import { requestOf, settle, TestSwarm, tokensOf } from '../../test/support/pipeline/memory-swarm.ts'
+import type { FakeStageOptions } from '../../test/support/pipeline/fake-engines.ts'
 
 /** Stages whose computes take so many milliseconds of the swarm's clock. */
 function timed(ms: (peer: string) => number): { swarm: TestSwarm; busy: Map<string, number>; most: () => number } {

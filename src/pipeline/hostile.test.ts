@@ -3,9 +3,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { encodeStageStep, type StageMessage, type StageOpen, type StepHeader } from '#wire'
 import { CONTROL_MESSAGES_PER_SECOND_MAX, INCOMING_STREAMS_PER_PEER_MAX, STRAY_STEPS_MAX } from './limits.ts'
-import { addRawNode, GENERATION, openOf, type RawStream, rawStream } from './test-peer.ts'
-import { embedding, WIDTH } from './test-engines.ts'
-import { referenceTokens, requestOf, settle, TestSwarm, tokensOf } from './test-swarm.ts'
+import { addRawNode, GENERATION, openOf, type RawStream, rawStream } from '../../test/support/pipeline/raw-peer.ts'
+import { embedding, WIDTH } from '../../test/support/pipeline/fake-engines.ts'
+import { referenceTokens, requestOf, settle, TestSwarm, tokensOf } from '../../test/support/pipeline/memory-swarm.ts'
 
 const ends = { from: 'mallory', to: 'stage0' }
 const rowsOf = (count: number): Uint8Array => new Uint8Array(count * WIDTH * 4)

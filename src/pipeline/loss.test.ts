@@ -3,8 +3,15 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { uniform, seededRandom } from '#base'
 import type { GenerateRequest } from './types.ts'
-import { openOf, rawStream } from './test-peer.ts'
-import { referenceTokens, requestOf, settle, type SwarmNode, TestSwarm, tokensOf } from './test-swarm.ts'
+import { openOf, rawStream } from '../../test/support/pipeline/raw-peer.ts'
+import {
+  referenceTokens,
+  requestOf,
+  settle,
+  type SwarmNode,
+  TestSwarm,
+  tokensOf,
+} from '../../test/support/pipeline/memory-swarm.ts'
 
 /** Starts a generation and reads its first tokens. */
 async function begin(

@@ -1,7 +1,7 @@
 /** Honest rings: whatever the number of stages, the tokens are those of one. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { referenceTokens, requestOf, settle, TestSwarm, tokensOf } from './test-swarm.ts'
+import { referenceTokens, requestOf, settle, TestSwarm, tokensOf } from '../../test/support/pipeline/memory-swarm.ts'
 
 for (const count of [1, 2, 3, 4]) {
   test(`a ring of ${count} gives the tokens of one stage`, async () => {

@@ -12,7 +12,7 @@ import {
   type StepHeader,
 } from '#wire'
 import { ComputeQueue, type ComputeTask } from './compute-queue.ts'
-import { type StageFault, stageCodeOf, toStageFault } from './errors.ts'
+import { type StageCode, type StageFault, toStageFault } from './errors.ts'
 import { BUSY_RETRY_MS_MAX, BUSY_RETRY_MS_MIN, ENDED_GENERATIONS_MAX } from './limits.ts'
 import type { Link, Links } from './links.ts'
 import { EndedGenerations, type Session, type Taking } from './session.ts'
@@ -41,7 +41,7 @@ type Held = {
   isCancelled: boolean
 }
 
-type Refusal = StageFault & { readonly retryAfterMs?: number }
+type Refusal = StageFault & { readonly code: StageCode; readonly retryAfterMs?: number }
 
 export class StageRole implements StageServer {
   readonly #deps: StageRoleDeps
@@ -135,8 +135,7 @@ export class StageRole implements StageServer {
   complaint(peer: string, message: StageMessage): void {
     const held = this.#held.get(message.generation)
     if (message.kind !== 'failed' || held === undefined || held.generation.successor !== peer) return
-    const code = stageCodeOf(message.code) ?? 'STAGE_FAILED'
-    this.#fail(held, { code, message: message.message, peer: message.peer ?? peer })
+    this.#fail(held, { code: message.code, message: message.message, peer: message.peer ?? peer })
   }
 
   /** A stream to a peer was lost: what we sent on it may not have arrived. */

@@ -5,15 +5,15 @@ import {
   encodeStageStart,
   encodeStageStepParts,
   PROTOCOLS,
+  StageFrameReader,
   type StageMessage,
   type StageOpen,
   type StagePurpose,
   STEP_DTYPE_F32,
   type StepHeader,
 } from '#wire'
-import { readFrames } from './read-frames.ts'
-import { embedding, WIDTH } from './test-engines.ts'
-import { LAYER_COUNT, MODEL, settle, type TestSwarm } from './test-swarm.ts'
+import { embedding, WIDTH } from './fake-engines.ts'
+import { LAYER_COUNT, MODEL, settle, type TestSwarm } from './memory-swarm.ts'
 
 export const GENERATION = '11'.repeat(16)
 
@@ -31,14 +31,15 @@ export class RawStream {
   }
 
   async #read(): Promise<void> {
+    const reader = new StageFrameReader({
+      start: () => undefined,
+      rows: () => undefined,
+      message: message => void this.messages.push(message),
+      step: header => void this.headers.push(header),
+      credit: () => void this.credits++,
+    })
     try {
-      await readFrames(this.stream, {
-        start: () => undefined,
-        rows: () => undefined,
-        message: message => void this.messages.push(message),
-        step: header => void this.headers.push(header),
-        credit: () => void this.credits++,
-      })
+      for await (const piece of this.stream.received) reader.push(piece)
     } catch {
       // A reset is one of the ends that tests look for.
     }

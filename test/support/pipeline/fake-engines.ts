@@ -5,7 +5,7 @@
  */
 import { assert } from '#base'
 import type { EdgeEngine, NextToken, StageEngine, StageStep } from '#engine'
-import { PipelineError } from './errors.ts'
+import { PipelineError } from '#pipeline'
 
 export const WIDTH = 4
 export const VOCABULARY = 65_521

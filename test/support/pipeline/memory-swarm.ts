@@ -10,9 +10,15 @@ import {
   StreamError,
 } from '#base'
 import { GREEDY, PROTOCOLS } from '#wire'
-import { createPipeline } from './pipeline.ts'
-import { FakeEdge, FakeStage, type FakeStageOptions, WIDTH } from './test-engines.ts'
-import type { GenerateRequest, OpenStream, Pipeline, PipelineOptions, PlannedHop } from './types.ts'
+import {
+  createPipeline,
+  type GenerateRequest,
+  type OpenStream,
+  type Pipeline,
+  type PipelineOptions,
+  type PlannedHop,
+} from '#pipeline'
+import { FakeEdge, FakeStage, type FakeStageOptions, WIDTH } from './fake-engines.ts'
 
 export const MODEL = 'ab'.repeat(32)
 export const LAYER_COUNT = 8
