@@ -43,7 +43,7 @@ test('a wait ends with its bound or with the signal, and leaves no place behind'
   const leave = await gate.enter(never)
   const late = gate.enter(never)
   clock.advance(100)
-  await assert.rejects(late, { code: 'TIMEOUT' })
+  await assert.rejects(late, { code: 'NODE_BUSY' })
   const controller = new AbortController()
   const gone = gate.enter(controller.signal)
   controller.abort(new Error('the client left'))

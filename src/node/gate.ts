@@ -1,5 +1,5 @@
 /** Lets a bounded number in at once, and a bounded number wait for their turn, first come first served. */
-import { type Clock, withDeadline } from '#base'
+import { type Clock, codeOf, withDeadline } from '#base'
 import { NodeError } from './errors.ts'
 
 export type GateOptions = {
@@ -26,7 +26,7 @@ export class Gate {
   /**
    * Waits for a turn.
    * @returns gives the turn back; calling it again does nothing
-   * @throws NodeError NODE_BUSY where the queue is full; TimeoutError after the longest wait; the signal's reason
+   * @throws NodeError NODE_BUSY where the queue is full, or after the longest wait; the signal's reason
    */
   async enter(signal: AbortSignal): Promise<() => void> {
     const { runningMax, waitingMax, waitMsMax } = this.#options
@@ -45,7 +45,7 @@ export class Gate {
         if (index >= 0) this.#waiting.splice(index, 1)
         // The turn came at the same moment as the end of the wait: it goes to the next one.
         else this.#leave()
-        throw error
+        throw codeOf(error) === 'TIMEOUT' ? this.#busy() : error
       }
     }
     let isInside = true
