@@ -30,7 +30,7 @@ export async function main(): Promise<void> {
       version: ownVersion(),
       signals: createSignals(process),
       exit: code => process.exit(code),
-      createLog: level => createLogger({ ...system, write: writeLogLine }, { level, format: 'text' }),
+      createLog: (level, write) => createLogger({ ...system, write }, { level, format: 'text' }),
       defaultDataDir: () => defaultDataDir(),
       findSocket,
       builtInModel: fileURLToPath(new URL('../models/storyteller-2m-q8_0.gguf', import.meta.url)),
@@ -85,10 +85,6 @@ function takeEnvironment(): CliDeps['env'] {
 
 function terminalForLines(): NodeJS.WritableStream | undefined {
   return process.stdin.isTTY && process.stdout.isTTY ? process.stdout : undefined
-}
-
-function writeLogLine(line: string): void {
-  process.stderr.write(`${line}\n`)
 }
 
 function ownVersion(): string {

@@ -154,7 +154,7 @@ async function answerOnce(client: LocalClient, model: ModelSummary, prompt: stri
 
 async function chat(client: LocalClient, model: ModelSummary): Promise<number> {
   const isTerminal = process.stdin.isTTY && process.stdout.isTTY
-  if (isTerminal) stderr.write(paint.dim('Ask for a story; /help for help, Ctrl-D ends.\n\n'))
+  if (isTerminal) stderr.write(paint.dim('Ask for a story · /help for help, Ctrl-D ends\n\n'))
   return runChat(
     {
       complete: (request, options) => client.complete(request, options),

@@ -6,14 +6,14 @@ import { createInterface, type Interface } from 'node:readline'
 import { codeOf, messageOf } from '#base'
 import type { ModelSummary } from '#wire'
 import { type Answer, answerFigures, type AnswerOptions, chatRequest, type Complete, streamAnswer } from './answer.ts'
+import { createAnswerPrinter } from './answer-printer.ts'
 import { Conversation } from './conversation.ts'
 import { CliError } from './errors.ts'
 import { EXIT, type ExitCode } from './exit-codes.ts'
 import { PROMPT_BYTES_MAX } from './limits.ts'
 import { sentenceFor } from './table.ts'
-import { createPaint, type Output, type Paint, printable, wantsColour } from './terminal.ts'
+import { createPaint, type Paint, printable, wantsColour } from './terminal.ts'
 import type { CliDeps } from './types.ts'
-import { createWordWrap } from './word-wrap.ts'
 
 export type ChatDeps = Pick<CliDeps, 'stdin' | 'stdout' | 'stderr' | 'env' | 'clock' | 'signals' | 'lineEditor'> & {
   readonly complete: Complete
@@ -86,10 +86,13 @@ class Chat {
       for (;;) {
         if (this.#isInteractive) this.#lines.prompt()
         const line = await lines.next()
-        if (line.done === true || !(await this.#take(line.value))) break
+        if (line.done === true) {
+          // Ctrl-D leaves the cursor behind the prompt.
+          if (this.#isInteractive) this.#deps.stdout.write('\n')
+          break
+        }
+        if (!(await this.#take(line.value))) break
       }
-      // Ctrl-D leaves the cursor behind the prompt.
-      if (this.#isInteractive) this.#deps.stdout.write('\n')
       return this.#exitCode
     } finally {
       stopListening()
@@ -197,22 +200,5 @@ class Chat {
       this.#exitCode = EXIT.noNode
       this.#lines.close()
     }
-  }
-}
-
-/** Prints an answer, wrapped at words on a terminal, and ends its last line. */
-function createAnswerPrinter(output: Output): { readonly write: (text: string) => void; readonly end: () => void } {
-  let isLineOpen = false
-  const emit = (text: string): void => {
-    output.write(text)
-    if (text !== '') isLineOpen = !text.endsWith('\n')
-  }
-  const wrap = output.isTty ? createWordWrap(emit, output.columns) : { write: emit, end: (): void => undefined }
-  return {
-    write: text => wrap.write(text),
-    end: () => {
-      wrap.end()
-      if (isLineOpen) output.write('\n')
-    },
   }
 }

@@ -57,7 +57,7 @@ function printWelcome(deps: CliDeps, { model }: Session): void {
   const facts = [
     `${model.layerCount} layers`,
     countOf(model.served.length, 'stage'),
-    `context ${groupDigits(model.contextTrain)} tokens`,
+    `${groupDigits(model.contextTrain)} tokens`,
   ].join(', ')
-  deps.stdout.write(`${paint.bold(printable(model.name))} ${paint.dim(`(${facts}). /help for help, Ctrl-D ends.`)}\n\n`)
+  deps.stdout.write(`${paint.bold(printable(model.name))} ${paint.dim(`(${facts}) · /help for help, Ctrl-D ends`)}\n\n`)
 }

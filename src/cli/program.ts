@@ -57,7 +57,7 @@ function createProgram(deps: CliDeps, setExitCode: (code: ExitCode) => void): Co
       writeErr: text => deps.stderr.write(text),
       getOutHelpWidth: () => Math.min(deps.stdout.columns, 100),
       getErrHelpWidth: () => Math.min(deps.stderr.columns, 100),
-      outputError: (text, write) => write(paint.red(text.replace(/^error: /, 'koinon: '))),
+      outputError: (text, write) => write(paint.red(linesFor(deps, text.replace(/^error: /, 'koinon: ')))),
     })
     .exitOverride()
     .addHelpText('after', HELP_AFTER)
@@ -86,6 +86,14 @@ function usageOf(command: Command): string {
   const parents: string[] = []
   for (let parent = command.parent; parent !== null; parent = parent.parent) parents.unshift(parent.name())
   return [...parents, command.name(), command.usage()].join(' ')
+}
+
+/** Commander's complaints: a sentence, and perhaps a line with a suggestion. */
+function linesFor(deps: CliDeps, text: string): string {
+  return text
+    .split('\n')
+    .map(line => sentenceFor(deps.stderr, line))
+    .join('\n')
 }
 
 /** "koinon: what went wrong [CODE]". An interruption needs no sentence: the person knows. */

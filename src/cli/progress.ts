@@ -11,7 +11,7 @@ import { cut, widthOf } from './text-width.ts'
 const REDRAW_PERIOD_MS = 50
 const SPARSE_PERIOD_MS = 5_000
 /** A start that is over this soon needs no words. */
-const QUIET_MS = 1_000
+const QUIET_MS = 3_000
 const BAR_WIDTH = 24
 
 /** "█████▌      ": eighths of a block, so that the bar moves smoothly. `fraction` is in [0, 1]. */

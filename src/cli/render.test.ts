@@ -129,7 +129,7 @@ test('progress redraws one line on a terminal and cleans up after itself', () =>
   )
 })
 
-test('progress elsewhere is a line per phase and one every few seconds, after a quiet first one', () => {
+test('progress elsewhere is a line per phase and one every few seconds, after a quiet start', () => {
   const output = new TextOutput()
   const clock = new ManualClock()
   const progress = createProgress({ output, clock, paint: plain })
@@ -140,7 +140,7 @@ test('progress elsewhere is a line per phase and one every few seconds, after a 
   progress.report('waiting for nodes', { done: 1, total: 3 })
   assert.equal(
     output.text,
-    'Loading weights (100 MB of 1.0 GB)\nLoading weights (600 MB of 1.0 GB)\nWaiting for nodes (1 of 3)\n',
+    'Loading weights (300 MB of 1.0 GB)\nLoading weights (800 MB of 1.0 GB)\nWaiting for nodes (1 of 3)\n',
   )
 })
 

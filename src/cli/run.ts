@@ -2,6 +2,7 @@
 import type { Command } from 'commander'
 import type { ChatMessage, CompletionRequest } from '#wire'
 import { answerFigures, chatRequest, interruptible, streamAnswer } from './answer.ts'
+import { createAnswerPrinter } from './answer-printer.ts'
 import { addDataDirOption } from './data-dir.ts'
 import { addEngineOptions } from './engine-options.ts'
 import { usageError } from './errors.ts'
@@ -55,19 +56,10 @@ async function run(deps: CliDeps, { model, prompt, flags }: RunRequest): Promise
     const session = await openSession(deps, model, { flags, signal })
     try {
       const request = toRequest(session.model.id, prompt, { flags, deps })
-      let isLineOpen = false
-      const write = (text: string): void => {
-        if (flags.json === true) return
-        deps.stdout.write(text)
-        isLineOpen = !text.endsWith('\n')
-      }
-      const endLine = (): void => {
-        if (isLineOpen) deps.stdout.write('\n')
-      }
-      const answer = await streamAnswer({ complete: session.complete, clock: deps.clock }, request, {
-        signal,
-        write,
-      }).finally(endLine)
+      const printer = createAnswerPrinter(deps.stdout)
+      const write = flags.json === true ? () => undefined : printer.write
+      const asking = { complete: session.complete, clock: deps.clock }
+      const answer = await streamAnswer(asking, request, { signal, write }).finally(printer.end)
       if (flags.json === true) deps.stdout.write(`${JSON.stringify(answer)}\n`)
       const paint = createPaint(wantsColour(deps.stderr, deps.env))
       if (flags.verbose === true) deps.stderr.write(`${paint.dim(answerFigures(answer))}\n`)

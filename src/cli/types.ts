@@ -52,7 +52,7 @@ export type CliDeps = {
   readonly signals: Signals
   /** Ends the process at once: for a second Ctrl-C, and for a node that does not stop in time. */
   readonly exit: (code: number) => void
-  readonly createLog: (level: LogLevel) => Logger
+  readonly createLog: (level: LogLevel, write: (line: string) => void) => Logger
   readonly defaultDataDir: () => string
   /** Path of the local socket of a node with this data directory. */
   readonly findSocket: (dataDir: string) => Promise<string>

@@ -39,6 +39,8 @@ export type UpEvent =
   | { readonly event: 'failed'; readonly code: string; readonly message: string }
 
 export interface UpPrinter {
+  /** A line of the log; without its line end. */
+  readonly log: (line: string) => void
   readonly progress: NodeProgress
   ready(served: Served, dataDir: string): void
   /** Once, when prompts can be answered; that may be at the same time as `ready`, or when other nodes have come. */
@@ -59,6 +61,7 @@ function createJsonPrinter(deps: CliDeps): UpPrinter {
   let phaseBefore = ''
   let progressAt = -Infinity
   return {
+    log: line => deps.stderr.write(`${line}\n`),
     progress: (phase, facts) => {
       const now = deps.clock.monotonic()
       if (phase === phaseBefore && now - progressAt < PROGRESS_PERIOD_MS) return
@@ -98,6 +101,10 @@ function createTextPrinter(deps: CliDeps): UpPrinter {
   const paint = createPaint(wantsColour(deps.stderr, deps.env))
   const progress = createProgress({ output: deps.stderr, clock: deps.clock, paint })
   return {
+    log: line => {
+      progress.clear()
+      deps.stderr.write(`${line}\n`)
+    },
     progress: progress.report,
     ready: (served, dataDir) => {
       progress.clear()

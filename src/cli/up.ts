@@ -88,7 +88,7 @@ async function up(deps: CliDeps, flags: UpFlags): Promise<void> {
       ...(flags.api === 'none' ? {} : { api: flags.api }),
       hasLocalSocket: true,
       onProgress: printer.progress,
-      log: deps.createLog(flags.logLevel),
+      log: deps.createLog(flags.logLevel, printer.log),
       signal: stopping.signal,
     })
     await serveUntilStopped(deps, served, { printer, dataDir, stopping: stopping.signal })
