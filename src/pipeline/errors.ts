@@ -2,32 +2,6 @@
 import { codeOf, KoinonError, messageOf } from '#base'
 import type { StageFailed, StageRefused } from '#wire'
 
-/** What a stage may report over the wire. Anything else that a peer says becomes `STAGE_FAILED`. */
-const STAGE_CODES = [
-  'STAGE_BUSY',
-  'STAGE_CONTEXT',
-  'STAGE_DEADLINE',
-  'STAGE_FAILED',
-  'STAGE_FLOW',
-  'STAGE_GENERATION_EXISTS',
-  'STAGE_GENERATION_UNKNOWN',
-  'STAGE_LAYERS',
-  'STAGE_LOST',
-  'STAGE_MODEL',
-  'STAGE_NOT_ENTRY',
-  'STAGE_NOT_PREDECESSOR',
-  'STAGE_PROFILE',
-  'STAGE_QUOTA',
-  'STAGE_ROUTE',
-  'STAGE_SHAPE',
-  'STAGE_STEP_ORDER',
-  'STAGE_STOPPED',
-  'ENGINE_CRASHED',
-  'ENGINE_NON_FINITE',
-] as const
-
-export type StageCode = (typeof STAGE_CODES)[number]
-
 export type PipelineFault =
   /** The request cannot be run as it is: an empty prompt, a route with a hole. */
   | { readonly code: 'PIPELINE_REQUEST'; readonly what: string }
@@ -43,7 +17,60 @@ export type PipelineFault =
   /** A peer broke the protocol: it loses the stream. */
   | { readonly code: 'PIPELINE_PROTOCOL'; readonly peer: string; readonly what: string }
   /** A stage could not do its part. `peer`: whom it is about; `reported`: its own code where that is not ours. */
-  | { readonly code: StageCode; readonly peer: string; readonly reported?: string; readonly retryAfterMs?: number }
+  | StageFailure
+
+type StageFailure = {
+  readonly code:
+    | 'STAGE_BUSY'
+    | 'STAGE_CONTEXT'
+    | 'STAGE_DEADLINE'
+    | 'STAGE_FAILED'
+    | 'STAGE_FLOW'
+    | 'STAGE_GENERATION_EXISTS'
+    | 'STAGE_GENERATION_UNKNOWN'
+    | 'STAGE_LAYERS'
+    | 'STAGE_LOST'
+    | 'STAGE_MODEL'
+    | 'STAGE_NOT_ENTRY'
+    | 'STAGE_NOT_PREDECESSOR'
+    | 'STAGE_PROFILE'
+    | 'STAGE_QUOTA'
+    | 'STAGE_ROUTE'
+    | 'STAGE_SHAPE'
+    | 'STAGE_STEP_ORDER'
+    | 'STAGE_STOPPED'
+    | 'ENGINE_CRASHED'
+    | 'ENGINE_NON_FINITE'
+  readonly peer: string
+  readonly reported?: string
+  readonly retryAfterMs?: number
+}
+
+export type StageCode = StageFailure['code']
+
+/** What a stage may report over the wire. Anything else that a peer says becomes `STAGE_FAILED`. */
+const STAGE_CODES: Readonly<Record<StageCode, true>> = {
+  STAGE_BUSY: true,
+  STAGE_CONTEXT: true,
+  STAGE_DEADLINE: true,
+  STAGE_FAILED: true,
+  STAGE_FLOW: true,
+  STAGE_GENERATION_EXISTS: true,
+  STAGE_GENERATION_UNKNOWN: true,
+  STAGE_LAYERS: true,
+  STAGE_LOST: true,
+  STAGE_MODEL: true,
+  STAGE_NOT_ENTRY: true,
+  STAGE_NOT_PREDECESSOR: true,
+  STAGE_PROFILE: true,
+  STAGE_QUOTA: true,
+  STAGE_ROUTE: true,
+  STAGE_SHAPE: true,
+  STAGE_STEP_ORDER: true,
+  STAGE_STOPPED: true,
+  ENGINE_CRASHED: true,
+  ENGINE_NON_FINITE: true,
+}
 
 /** The error of everything in this module. */
 export class PipelineError extends KoinonError<PipelineFault> {
@@ -92,5 +119,5 @@ export function stoppedError(): PipelineError {
 
 /** The code itself where it is one that stages report. */
 function stageCodeOf(code: string): StageCode | undefined {
-  return STAGE_CODES.find(known => known === code)
+  return Object.hasOwn(STAGE_CODES, code) ? (code as StageCode) : undefined
 }

@@ -370,7 +370,7 @@ test('what a stage reports is quoted, and codes that are not its own are not bel
     ['refused', 'STAGE_MODEL', 'STAGE_MODEL'],
     ['refused', 'PIPELINE_STOPPED', 'STAGE_FAILED'],
     ['failed', 'ENGINE_CRASHED', 'ENGINE_CRASHED'],
-    ['failed', 'SOMETHING_ELSE', 'STAGE_FAILED'],
+    ['failed', 'ENGINE_OUT_OF_MEMORY', 'STAGE_FAILED'],
   ]
   for (const [kind, code, expected] of reports) {
     const { swarm, outcome } = await ringWithMallory((control, message) => {
@@ -380,7 +380,10 @@ test('what a stage reports is quoted, and codes that are not its own are not bel
       if (kind === 'refused') control.send({ kind, generation, code, message: 'because' })
       else control.send({ kind: 'failed', generation, code, message: 'because' })
     })
-    await assert.rejects(swarm.until(outcome), { code: expected, message: 'stage mallory: because' })
+    await assert.rejects(swarm.until(outcome), {
+      fault: { code: expected, peer: 'mallory', ...(expected === code ? {} : { reported: code }) },
+      message: 'stage mallory: because',
+    })
     await settle()
     assert.deepEqual(swarm.held(), [])
   }

@@ -45,8 +45,10 @@ export const ROUTE_HOPS_MAX = 256
 /** Generations that may have entered here at once; each stage's slots are the tighter bound. */
 export const ENTRY_GENERATIONS_MAX = 1024
 
-/** Pause before a busy route is asked again, at least and at most. */
+/** Shortest pause before a busy route is asked again. */
 export const BUSY_RETRY_MS_MIN = 20
+
+/** Longest pause before a busy route is asked again. */
 export const BUSY_RETRY_MS_MAX = 1_000
 
 /** Short steps that one stage computes in a row while a long chunk waits: prefill is slowed, never starved. */
