@@ -22,8 +22,8 @@ export function measureWeightBandwidth(runtime: GgmlRuntime): number {
   const device = runtime.gpu ?? runtime.cpu
   const { ggml } = device
   const weights = ggml.newContext(MATRICES * ggml.tensorOverhead())
-  const context = ggml.newContext(4 * MATRICES * ggml.tensorOverhead() + ggml.graphOverhead(4 * MATRICES, false))
-  const memory = new ComputeMemory(device)
+  const memory = new ComputeMemory(device, 4 * MATRICES)
+  const { context, graph } = memory.takeGraph()
   const matrices = Array.from({ length: MATRICES }, () => ggml.newTensor2d(weights, Q8_0.id, COLUMNS, ROWS))
   const buffer = ggml.allocateTensors(weights, device.defaultType)
   try {
@@ -39,15 +39,14 @@ export function measureWeightBandwidth(runtime: GgmlRuntime): number {
     for (const matrix of matrices) ggml.writeTensor(matrix, bytes, 0, matrixBytes)
     const row = ggml.newTensor2d(context, F32, COLUMNS, 1)
     ggml.setInput(row)
-    const graph = ggml.newGraph(context, 4 * MATRICES, false)
     for (const matrix of matrices) ggml.expand(graph, ggml.mulMat(context, matrix, row))
     memory.allocate(graph)
     ggml.writeTensor(row, new Float32Array(COLUMNS).fill(1), 0, COLUMNS * 4)
     memory.compute(graph)
     return (MATRICES * matrixBytes * 1000) / medianRound(runtime, () => memory.compute(graph))
   } finally {
+    memory.giveBack(context)
     memory.free()
-    ggml.freeContext(context)
     if (buffer !== null) ggml.freeBuffer(buffer)
     ggml.freeContext(weights)
   }

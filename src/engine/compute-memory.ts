@@ -1,6 +1,6 @@
-/** Memory for the intermediate results of graphs, shared by all graphs of a session, and views of what goes in and out. */
+/** Memory for graphs and their intermediate results, shared by all graphs of a session; views of what goes in and out. */
 import { EngineError } from './errors.ts'
-import { type Allocator, type Graph, type Tensor, memoryOf } from './ggml/binding.ts'
+import { type Allocator, type Context, type Graph, type Tensor, memoryOf } from './ggml/binding.ts'
 import type { ComputeDevice } from './ggml/runtime.ts'
 
 /**
@@ -10,10 +10,31 @@ import type { ComputeDevice } from './ggml/runtime.ts'
 export class ComputeMemory {
   readonly #device: ComputeDevice
   readonly #allocator: Allocator
+  readonly #nodesMax: number
+  /** Arenas for descriptions that wait for the next graph. */
+  readonly #idle: Context[] = []
 
-  constructor(device: ComputeDevice) {
+  /** @param nodesMax operations and inputs of the largest graph */
+  constructor(device: ComputeDevice, nodesMax: number) {
     this.#device = device
     this.#allocator = device.ggml.newAllocator(device.defaultType)
+    this.#nodesMax = nodesMax
+  }
+
+  /** Lends an arena with an empty graph in it, for `giveBack` to take. */
+  takeGraph(): { readonly context: Context; readonly graph: Graph } {
+    const { ggml } = this.#device
+    const size = this.#nodesMax * ggml.tensorOverhead() + ggml.graphOverhead(this.#nodesMax, false)
+    // Arenas are kept: glibc does not reuse aligned blocks of this size well, so that a process which frees and
+    // allocates one for each step grows by 100 KB a step.
+    const context = this.#idle.pop() ?? ggml.newContext(size)
+    return { context, graph: ggml.newGraph(context, this.#nodesMax, false) }
+  }
+
+  /** Takes an arena back; the graph in it is gone. */
+  giveBack(context: Context): void {
+    this.#device.ggml.resetContext(context)
+    this.#idle.push(context)
   }
 
   /**
@@ -44,7 +65,9 @@ export class ComputeMemory {
     }
   }
 
+  /** Every graph was given back before. */
   free(): void {
+    for (const context of this.#idle.splice(0)) this.#device.ggml.freeContext(context)
     this.#device.ggml.freeAllocator(this.#allocator)
   }
 }

@@ -46,9 +46,16 @@ export class EdgeSession {
       const device = this.#runtime.cpu
       const { embedding, head } = await loadEdges(device, model, onProgress)
       const { config } = model
-      const headMemory = new ComputeMemory(device)
+      const headMemory = new ComputeMemory(device, NODES_MAX)
       const headGraph = new SmallGraph(device, headMemory, context => buildHead(device, { config, head, context }))
-      this.#loaded = { config, embedding, head, headGraph, headMemory, embeddingMemory: new ComputeMemory(device) }
+      this.#loaded = {
+        config,
+        embedding,
+        head,
+        headGraph,
+        headMemory,
+        embeddingMemory: new ComputeMemory(device, NODES_MAX),
+      }
       return {
         width: config.width,
         vocabularySize: config.vocabularySize,
@@ -200,7 +207,6 @@ function buildHead(
 
 /** A graph with one input and one output. */
 class SmallGraph {
-  readonly #device: ComputeDevice
   readonly #memory: ComputeMemory
   readonly #context: Context
   readonly #graph: Graph
@@ -209,10 +215,10 @@ class SmallGraph {
 
   constructor(device: ComputeDevice, memory: ComputeMemory, build: (context: Context) => Ends) {
     const { ggml } = device
-    this.#device = device
     this.#memory = memory
-    this.#context = ggml.newContext(NODES_MAX * ggml.tensorOverhead() + ggml.graphOverhead(NODES_MAX, false))
-    this.#graph = ggml.newGraph(this.#context, NODES_MAX, false)
+    const { context, graph } = memory.takeGraph()
+    this.#context = context
+    this.#graph = graph
     const { input, output } = build(this.#context)
     ggml.setInput(input)
     ggml.setOutput(output)
@@ -229,7 +235,7 @@ class SmallGraph {
   }
 
   free(): void {
-    this.#device.ggml.freeContext(this.#context)
+    this.#memory.giveBack(this.#context)
   }
 }
 

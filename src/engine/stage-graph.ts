@@ -1,5 +1,5 @@
 /** One graph through a range of layers, with its inputs and output: built for a shape, filled and read for each step. */
-import { layersIn } from '#base'
+import { type LayerRange, layersIn } from '#base'
 import { isSlidingLayer, type ModelConfig } from '#formats'
 import { ARCHITECTURE_GRAPHS } from './architectures/registry.ts'
 import { type ComputeMemory, TensorView } from './compute-memory.ts'
@@ -25,6 +25,11 @@ export type StageParts = {
   readonly memory: ComputeMemory
 }
 
+/** Room for the largest graph over these layers. */
+export function graphNodesMax(layers: LayerRange): number {
+  return LAYER_NODES_MAX * layersIn(layers) + EXTRA_NODES_MAX
+}
+
 /** A graph that has its place in memory. */
 export class StageGraph {
   readonly shape: GraphShape
@@ -37,12 +42,11 @@ export class StageGraph {
 
   /** Describes the graph; nothing is allocated or computed yet. */
   constructor(parts: StageParts, shape: GraphShape) {
-    const { ggml } = parts.device
-    const nodes = LAYER_NODES_MAX * layersIn(shape.layers) + EXTRA_NODES_MAX
+    const { context, graph } = parts.memory.takeGraph()
     this.shape = shape
     this.#parts = parts
-    this.#context = ggml.newContext(nodes * ggml.tensorOverhead() + ggml.graphOverhead(nodes, false))
-    this.#graph = ggml.newGraph(this.#context, nodes, false)
+    this.#context = context
+    this.#graph = graph
     this.#inputs = describeInputs(parts, shape, this.#context)
     this.#output = this.#build()
   }
@@ -100,7 +104,7 @@ export class StageGraph {
 
   free(): void {
     this.#views = undefined
-    this.#parts.device.ggml.freeContext(this.#context)
+    this.#parts.memory.giveBack(this.#context)
   }
 
   /** Adds the layers. @returns f32 [width, outputs or rows] */

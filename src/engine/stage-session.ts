@@ -13,7 +13,7 @@ import type { GraphShape } from './graph-builder.ts'
 import { KvCache, kvBytes, kvShape, type KvShape, roundUpRows } from './kv-cache.ts'
 import { CONTEXT_MAX, SLOTS_MAX, STEP_ROWS_MAX } from './limits.ts'
 import { type ModelFile, withModelFile } from './model-file.ts'
-import { StageGraph, type StageParts } from './stage-graph.ts'
+import { graphNodesMax, StageGraph, type StageParts } from './stage-graph.ts'
 import type { StageLoad, StageReport, StageStep } from './types.ts'
 import { findWeights, Weights } from './weights.ts'
 
@@ -150,7 +150,7 @@ export class StageSession {
   ): StageParts {
     try {
       const cache = new KvCache(device, shape)
-      return { device, config, weights, cache, memory: new ComputeMemory(device) }
+      return { device, config, weights, cache, memory: new ComputeMemory(device, graphNodesMax(shape.layers)) }
     } catch (error) {
       weights.free()
       throw error
