@@ -56,14 +56,14 @@ function runHere() {
   })
   // Compiled code is kept between runs: three nodes that start at once compile nothing twice.
   if (nodeModule.enableCompileCache) nodeModule.enableCompileCache()
-  import('../src/main.ts').then(
-    function (program) {
+  import('../src/main.ts')
+    .then(function (program) {
       return program.main()
-    },
-  ).catch(function (error) {
-    process.stderr.write('koinon: ' + (error && error.stack ? error.stack : String(error)) + '\n')
-    process.exit(1)
-  })
+    })
+    .catch(function (error) {
+      process.stderr.write('koinon: ' + (error && error.stack ? error.stack : String(error)) + '\n')
+      process.exit(1)
+    })
 }
 
 const major = Number(process.versions.node.split('.')[0])
@@ -73,8 +73,13 @@ if (major >= NODE_MAJOR_MIN) {
   const node = bundledNode()
   if (node === undefined) {
     process.stderr.write(
-      'koinon: this is Node ' + process.versions.node + ', and Koinon needs Node ' + NODE_MAJOR_MIN +
-      ' or newer: install it from https://nodejs.org, or run `npm install` in ' + dirname(here) + '\n',
+      'koinon: this is Node ' +
+        process.versions.node +
+        ', and Koinon needs Node ' +
+        NODE_MAJOR_MIN +
+        ' or newer: install it from https://nodejs.org, or run `npm install` in ' +
+        dirname(here) +
+        '\n',
     )
     process.exit(1)
   }

@@ -47,7 +47,7 @@ export function addDoctor(program: Command, deps: CliDeps, setExitCode: SetExitC
 const NAME_WIDTH = 'Built-in model'.length
 const INDENT = ' '.repeat(NAME_WIDTH + 4)
 
-export function renderCheck(check: DoctorCheck, paint: Paint): string {
+function renderCheck(check: DoctorCheck, paint: Paint): string {
   const marks = { ok: paint.green('✓'), warn: paint.yellow('!'), fail: paint.red('✗') }
   const advice = check.advice === undefined ? '' : `\n${INDENT}${paint.dim('→')} ${check.advice}`
   const text = printable(check.text).replaceAll('\n', `\n${INDENT}`)

@@ -39,7 +39,7 @@ export function addEngineOptions(command: Command): Command {
  * All cores but one, which is left to the node itself and to the rest of the machine: a thread that must wait for its
  * core holds up all others at every operation, which costs far more than the core brings.
  */
-export function defaultThreads(cores: number): number {
+function defaultThreads(cores: number): number {
   return Math.max(1, cores - 1)
 }
 

@@ -5,7 +5,7 @@ import { CliError } from './errors.ts'
 import type { CliDeps } from './types.ts'
 
 /** What people type for the model that comes with Koinon. */
-export const BUILT_IN_NAME = 'storyteller'
+const BUILT_IN_NAME = 'storyteller'
 
 /**
  * The absolute path of the file that `model` means, or undefined where it reads like a name.

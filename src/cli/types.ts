@@ -20,7 +20,7 @@ export type Served = {
   stop(): Promise<void>
 }
 
-export type FilePlanOptions = { readonly onProgress: NodeProgress; readonly signal: AbortSignal }
+type FilePlanOptions = { readonly onProgress: NodeProgress; readonly signal: AbortSignal }
 
 export type ServeOptions = {
   /** Where the HTTP API listens; undefined: no API. */

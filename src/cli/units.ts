@@ -1,5 +1,4 @@
 /** Numbers as people read them. */
-import { formatLayers, type LayerRange } from '#base'
 
 /** "850 ms", "12.3 s", "4 min 5 s", "3 h 20 min", "2 d 5 h". */
 export function formatDuration(ms: number): string {
@@ -35,11 +34,6 @@ export function shortPeer(peer: string): string {
 /** The first 12 digits of a model id: more than enough to name it. */
 export function shortId(id: string): string {
   return id.slice(0, 12)
-}
-
-/** "layers 0-3", "layer 7": what people call a range. `last` is exclusive, as in `--layers`. */
-export function layerText(range: LayerRange): string {
-  return `layers ${formatLayers(range)}`
 }
 
 /** "1 peer", "3 peers". */
