@@ -8,7 +8,15 @@ import { silentLogger, systemClock } from '#base'
 import { type QuantizeType, quantize } from '#engine'
 import { type RandomGgufOptions, writeRandomGguf } from '../../test/support/random-gguf.ts'
 
-export const PARITY_TYPES = ['F16', 'BF16', 'Q8_0', 'Q5_0', 'Q4_0', 'Q4_K', 'Q6_K'] as const satisfies readonly QuantizeType[]
+export const PARITY_TYPES = [
+  'f16',
+  'bf16',
+  'q8_0',
+  'q5_0',
+  'q4_0',
+  'q4_k',
+  'q6_k',
+] as const satisfies readonly QuantizeType[]
 
 /** What is special about each architecture is switched on, so that a graph that forgets it fails. */
 const SHAPES: readonly RandomGgufOptions[] = [
@@ -47,7 +55,7 @@ function randomModel(
   shape: RandomGgufOptions,
   options: { readonly type: QuantizeType; readonly directory: string },
 ): MatrixModel {
-  const name = `${shape.architecture}-${options.type.toLowerCase()}`
+  const name = `${shape.architecture}-${options.type}`
   const make = async (seed: number): Promise<string> => {
     await mkdir(options.directory, { recursive: true })
     const full = join(options.directory, `${name}-${seed}-f32.gguf`)
