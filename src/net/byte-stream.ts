@@ -43,7 +43,12 @@ export class NetStream implements ByteStream {
     })
     stream.addEventListener('close', event => this.#onClose(event))
     stream.addEventListener('message', event => this.#onMessage(event))
+    // The peer may have said all it had to say while the protocol was negotiated: those events are over.
     if (stream.status !== 'open') this.#finish({ error: resetError(undefined) })
+    else if (stream.remoteWriteStatus === 'closed') {
+      this.#hasRemoteClosed = true
+      if (stream.readableEnded) this.#finish({})
+    }
   }
 
   send(bytes: Uint8Array): boolean {

@@ -11,6 +11,7 @@ import {
   type Logger,
   messageOf,
   type Random,
+  StreamError,
   withDeadline,
 } from '#base'
 import type { NodePrivateKey } from '#crypto'
@@ -181,7 +182,9 @@ class Libp2pHost implements Host {
       try {
         await handler(served)
       } catch (error) {
-        this.#deps.log.warn('a stream was reset, its handler failed', { protocol, error: messageOf(error) })
+        const facts = { protocol, error: messageOf(error) }
+        if (error instanceof StreamError) this.#deps.log.debug('a stream ended under its handler', facts)
+        else this.#deps.log.warn('a stream was reset, its handler failed', facts)
         served.abort(error instanceof Error ? error : new Error(messageOf(error)))
       }
     }
