@@ -96,8 +96,8 @@ export type RawPeer = {
 export type RawConnection = {
   readonly connection: Connection
   readonly closed: Promise<void>
-  /** Opens the hello stream and reads what comes on it. */
-  hello(): Promise<RawHello>
+  /** Opens the hello stream and reads what comes on it. Unless it is deaf it ends its side when the host does. */
+  hello(options?: { readonly isDeaf?: boolean }): Promise<RawHello>
   /** Opens another stream, as it is. */
   stream(protocol: string): Promise<Stream>
 }
@@ -130,7 +130,11 @@ export async function startRawPeer(test: Cleaner): Promise<RawPeer> {
       return {
         connection,
         closed: within('the end of the connection', promise),
-        hello: async () => rawHello(await connection.newStream(PROTOCOLS.hello)),
+        hello: async options => {
+          const stream = await connection.newStream(PROTOCOLS.hello)
+          if (options?.isDeaf !== true) stream.addEventListener('remoteCloseWrite', () => void stream.close())
+          return rawHello(stream)
+        },
         stream: protocol => connection.newStream(protocol),
       }
     },
