@@ -22,8 +22,8 @@ export async function main(): Promise<void> {
     {
       ...system,
       stdin: process.stdin,
-      stdout: createOutput(process.stdout),
-      stderr: createOutput(process.stderr),
+      stdout: createOutput(process.stdout, onOutputClosed),
+      stderr: createOutput(process.stderr, onOutputClosed),
       lineEditor: terminalForLines(),
       env: takeEnvironment(),
       pid: process.pid,
@@ -90,6 +90,11 @@ function terminalForLines(): NodeJS.WritableStream | undefined {
 function ownVersion(): string {
   const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
   return (JSON.parse(text) as { readonly version: string }).version
+}
+
+/** Node ignores SIGPIPE and reports a failed write instead; for a command it means the same: nobody reads any more. */
+function onOutputClosed(): void {
+  process.emit('SIGPIPE')
 }
 
 /** Pipes are written later than write() returns on some systems: an exit must not cut them off. */

@@ -1,6 +1,9 @@
 /** `npm start`: a swarm of three processes from one command, and nothing left of it afterwards. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { isAlive, koinon, runProgram, temporaryDir, untilGone } from './support/command.ts'
@@ -9,6 +12,10 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const START = fileURLToPath(new URL('../tools/start.ts', import.meta.url))
 const PROMPT = 'Tell me a story about a fox and a lantern.'
 const TIMEOUT = { timeout: 120_000 }
+
+function nodeDirectories(tmp: string): readonly string[] {
+  return readdirSync(tmp).filter(name => name.startsWith('koinon-'))
+}
 
 /** The nodes' process ids and layer ranges in the table on standard error. */
 function nodesIn(stderr: string): { readonly pid: number; readonly layers: string }[] {
@@ -56,8 +63,12 @@ test('npm start answers a first prompt and then piped lines, and ends with its i
   assert.ok(!nodesIn(started.stderr).some(({ pid }) => isAlive(pid)))
 })
 
-test('nodes end by themselves when npm start is killed', TIMEOUT, async () => {
-  const child = spawn(process.execPath, [START], { stdio: ['pipe', 'ignore', 'pipe'] })
+test('nodes end by themselves when npm start is killed, and take their directories along', TIMEOUT, async t => {
+  const tmp = temporaryDir(t)
+  const child = spawn(process.execPath, [START], {
+    stdio: ['pipe', 'ignore', 'pipe'],
+    env: { ...process.env, TMPDIR: tmp, NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache') },
+  })
   let stderr = ''
   for await (const part of child.stderr.setEncoding('utf8') as AsyncIterable<string>) {
     stderr += part
@@ -66,8 +77,10 @@ test('nodes end by themselves when npm start is killed', TIMEOUT, async () => {
   const nodes = nodesIn(stderr)
   assert.equal(nodes.length, 3, stderr)
   assert.ok(nodes.every(({ pid }) => isAlive(pid)))
+  assert.equal(nodeDirectories(tmp).length, 3)
   child.kill('SIGKILL')
   await untilGone(nodes.map(({ pid }) => pid))
+  assert.deepEqual(nodeDirectories(tmp), [])
 })
 
 test('wrong usage of npm start is said, with the right one', TIMEOUT, async () => {

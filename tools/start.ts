@@ -31,8 +31,9 @@ const API_PORT = 11_435
 const WHOLE_MS_MAX = 30_000
 const WHOLE_PERIOD_MS = 20
 
-const stdout = createOutput(process.stdout)
-const stderr = createOutput(process.stderr)
+const onOutputClosed = (): boolean => process.emit('SIGPIPE')
+const stdout = createOutput(process.stdout, onOutputClosed)
+const stderr = createOutput(process.stderr, onOutputClosed)
 const paint = createPaint(wantsColour(stderr, process.env))
 const signals = createSignals(process)
 

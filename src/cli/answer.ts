@@ -3,7 +3,6 @@ import { abortError, type Clock } from '#base'
 import type { ChatMessage, CompletionEvent, CompletionRequest, RouteHop, SamplingOptions, Usage } from '#wire'
 import { CliError } from './errors.ts'
 import { printable } from './terminal.ts'
-import type { CliDeps } from './types.ts'
 import { countOf, formatDuration, formatRate } from './units.ts'
 
 /** Anything that answers: a running node over its socket, or one in this process. */
@@ -78,19 +77,6 @@ export function answerFigures(answer: Answer): string {
     `${countOf(tokens, 'token')} in ${formatDuration(answer.totalMs)}${rate}, ` +
     `first after ${formatDuration(answer.firstTokenMs)}${route}`
   )
-}
-
-/** A signal that Ctrl-C (or another signal) aborts with CLI_INTERRUPTED; a second Ctrl-C ends the process at once. */
-export function interruptible(deps: Pick<CliDeps, 'signals' | 'exit'>): {
-  readonly signal: AbortSignal
-  readonly done: () => void
-} {
-  const controller = new AbortController()
-  const done = deps.signals.listen(() => {
-    if (controller.signal.aborted) deps.exit(130)
-    else controller.abort(new CliError({ code: 'CLI_INTERRUPTED' }, 'interrupted'))
-  })
-  return { signal: controller.signal, done }
 }
 
 export type AnswerOptions = {

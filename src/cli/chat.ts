@@ -1,11 +1,11 @@
 /** `koinon chat`: a conversation with a model. */
 import type { Command } from 'commander'
-import { interruptible } from './answer.ts'
 import { runChat } from './chat-loop.ts'
 import { addDataDirOption } from './data-dir.ts'
 import { addEngineOptions } from './engine-options.ts'
 import { addSamplingOptions, answerOptions, type SamplingFlags } from './sampling-options.ts'
 import { openSession, type Session, type SessionFlags } from './session.ts'
+import { interruptible } from './signals.ts'
 import { createPaint, printable, wantsColour } from './terminal.ts'
 import type { CliDeps, SetExitCode } from './types.ts'
 import { countOf, groupDigits } from './units.ts'

@@ -1,7 +1,7 @@
 /** `koinon run`: one prompt, one answer, streamed. */
 import type { Command } from 'commander'
 import type { ChatMessage, CompletionRequest } from '#wire'
-import { answerFigures, chatRequest, interruptible, streamAnswer } from './answer.ts'
+import { answerFigures, chatRequest, streamAnswer } from './answer.ts'
 import { createAnswerPrinter } from './answer-printer.ts'
 import { addDataDirOption } from './data-dir.ts'
 import { addEngineOptions } from './engine-options.ts'
@@ -9,6 +9,7 @@ import { usageError } from './errors.ts'
 import { PROMPT_BYTES_MAX } from './limits.ts'
 import { addSamplingOptions, answerOptions, type SamplingFlags } from './sampling-options.ts'
 import { openSession, type SessionFlags } from './session.ts'
+import { interruptible } from './signals.ts'
 import { createPaint, wantsColour } from './terminal.ts'
 import type { CliDeps } from './types.ts'
 

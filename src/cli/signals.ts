@@ -1,7 +1,12 @@
-/** Signals from outside (Ctrl-C, a service manager), handed to whoever asked for them last. */
-import type { Signals } from './types.ts'
+/** Signals from outside (Ctrl-C, a service manager, a pipe whose reader went away), handed to whoever asked last. */
+import { CliError } from './errors.ts'
+import { EXIT } from './exit-codes.ts'
+import type { CliDeps, Signals } from './types.ts'
 
-const HANDLED = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+/** The reader of our output has gone away: no more than a wish that the command ends. */
+export const READER_GONE = 'SIGPIPE'
+
+const HANDLED = ['SIGINT', 'SIGTERM', 'SIGHUP', READER_GONE] as const
 
 /** Takes over the process's signals. With no listener, one ends the process as it would have without us. */
 export function createSignals(owner: Pick<NodeJS.Process, 'on' | 'exit'>): Signals {
@@ -9,8 +14,8 @@ export function createSignals(owner: Pick<NodeJS.Process, 'on' | 'exit'>): Signa
   for (const signal of HANDLED) {
     owner.on(signal, () => {
       const listener = listeners.at(-1)
-      if (listener === undefined) owner.exit(130)
-      else listener(signal)
+      if (listener !== undefined) listener(signal)
+      else owner.exit(signal === READER_GONE ? EXIT.ok : EXIT.interrupted)
     })
   }
   return {
@@ -19,4 +24,28 @@ export function createSignals(owner: Pick<NodeJS.Process, 'on' | 'exit'>): Signa
       return () => void listeners.splice(listeners.indexOf(listener), 1)
     },
   }
+}
+
+export type Interruption = {
+  /** Aborts at the first signal. */
+  readonly signal: AbortSignal
+  /** Gives the signals back. */
+  readonly done: () => void
+}
+
+type InterruptDeps = Pick<CliDeps, 'signals' | 'exit'>
+
+/** For what cleans up when it is interrupted: the first signal asks for that, a second one ends the process at once. */
+export function abortOnSignal(deps: InterruptDeps, toReason: (signal: string) => unknown): Interruption {
+  const controller = new AbortController()
+  const done = deps.signals.listen(signal => {
+    if (!controller.signal.aborted) controller.abort(toReason(signal))
+    else if (signal !== READER_GONE) deps.exit(EXIT.interrupted)
+  })
+  return { signal: controller.signal, done }
+}
+
+/** The same with the error that ends a command with exit code 130. */
+export function interruptible(deps: InterruptDeps): Interruption {
+  return abortOnSignal(deps, () => new CliError({ code: 'CLI_INTERRUPTED' }, 'interrupted'))
 }

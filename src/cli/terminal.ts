@@ -54,11 +54,18 @@ export function printJson(output: Output, value: unknown): void {
   output.write(`${JSON.stringify(value, undefined, 2)}\n`)
 }
 
-/** Output to a stream of this process. Where its reader goes away (`koinon run ... | head`), the process ends quietly. */
-export function createOutput(stream: NodeJS.WriteStream): Output {
-  stream.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
+/** Output to a stream of this process. @param onClosed called once when its reader goes away (`koinon run ... | head`) */
+export function createOutput(stream: NodeJS.WriteStream, onClosed: () => void): Output {
+  let isClosed = false
+  stream.on('error', () => {
+    if (isClosed) return
+    isClosed = true
+    onClosed()
+  })
   return {
-    write: text => void stream.write(text),
+    write: text => {
+      if (!isClosed) stream.write(text)
+    },
     isTty: stream.isTTY,
     get columns() {
       return stream.columns ?? 80

@@ -12,6 +12,7 @@ import { STOP_MS_MAX } from './limits.ts'
 import { modelFile } from './model-file.ts'
 import { collect, integerIn, LOG_LEVELS, parseApiAddress, parseLayers, parseMultiaddr } from './parse.ts'
 import { readSecret } from './secret.ts'
+import { abortOnSignal, type Interruption } from './signals.ts'
 import type { CliDeps, Served } from './types.ts'
 import { createUpPrinter, type UpPrinter } from './up-printer.ts'
 
@@ -143,26 +144,20 @@ async function untilServing(
   await repeat(deps.clock, look, { periodMs: HEALTH_PERIOD_MS, signal: AbortSignal.any([signal, done.signal]) })
 }
 
-/** A signal that aborts, with the reason in words, when the node should stop. A second Ctrl-C ends the process at once. */
-function watchForStop(
-  deps: CliDeps,
-  flags: Pick<UpFlags, 'exitWithParent'>,
-): { readonly signal: AbortSignal; readonly done: () => void } {
-  const controller = new AbortController()
-  const unlisten = deps.signals.listen(signal => {
-    if (controller.signal.aborted) deps.exit(130)
-    else controller.abort(signal)
-  })
-  const onEnd = (): void => controller.abort('the end of the parent process')
-  if (flags.exitWithParent === true) {
-    for (const event of ['end', 'close', 'error']) deps.stdin.once(event, onEnd)
-    deps.stdin.resume()
-  }
+/** Aborts, with the reason in words, when the node should stop. */
+function watchForStop(deps: CliDeps, flags: Pick<UpFlags, 'exitWithParent'>): Interruption {
+  const fromOutside = abortOnSignal(deps, signal => signal)
+  if (flags.exitWithParent !== true) return fromOutside
+  const parent = new AbortController()
+  const onEnd = (): void => parent.abort('the end of the parent process')
+  const events = ['end', 'close', 'error'] as const
+  for (const event of events) deps.stdin.once(event, onEnd)
+  deps.stdin.resume()
   return {
-    signal: controller.signal,
+    signal: AbortSignal.any([fromOutside.signal, parent.signal]),
     done: () => {
-      unlisten()
-      for (const event of ['end', 'close', 'error']) deps.stdin.removeListener(event, onEnd)
+      fromOutside.done()
+      for (const event of events) deps.stdin.removeListener(event, onEnd)
       deps.stdin.pause()
     },
   }
