@@ -4,7 +4,7 @@ import { EXIT } from './exit-codes.ts'
 import type { CliDeps, Signals } from './types.ts'
 
 /** The reader of our output has gone away: no more than a wish that the command ends. */
-export const READER_GONE = 'SIGPIPE'
+const READER_GONE = 'SIGPIPE'
 
 const HANDLED = ['SIGINT', 'SIGTERM', 'SIGHUP', READER_GONE] as const
 
