@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { addressesOf, decodeAddress, isLoopback } from './address.ts'
+
+const ID = '12D3KooWJNndPqQahSd7nSot5y1bUSbhqg5LiJJzPEgLv1MzqKGu'
+
+describe('net / address', () => {
+  it('takes IP addresses and names with a TCP port, with a peer id and without', () => {
+    for (const host of [
+      'ip4/192.0.2.1',
+      'ip6/2001:db8::1',
+      'dns/example.org',
+      'dns4/example.org',
+      'dns6/example.org',
+    ]) {
+      const bare = decodeAddress(`/${host}/tcp/4001`)
+      assert.equal(bare?.target.toString(), `/${host}/tcp/4001`)
+      assert.equal(bare.peer, undefined)
+      const named = decodeAddress(`/${host}/tcp/4001/p2p/${ID}`)
+      assert.deepEqual([named?.target.toString(), named?.peer], [`/${host}/tcp/4001`, ID])
+    }
+  })
+
+  it('refuses everything else', () => {
+    const bad = [
+      '',
+      'x',
+      '/',
+      '/ip4/192.0.2.1',
+      '/ip4/300.0.0.1/tcp/1',
+      '/ip4/192.0.2.1/udp/1',
+      '/ip4/192.0.2.1/tcp/99999',
+      '/ip4/192.0.2.1/tcp/1/p2p/nobody',
+      `/ip4/192.0.2.1/tcp/1/p2p/${ID}/p2p-circuit`,
+      `/p2p/${ID}`,
+      '/unix/tmp%2Fsocket',
+      '/dnsaddr/example.org/tcp/1',
+      `/dns4/${'x'.repeat(400)}/tcp/1`,
+    ]
+    for (const text of bad) assert.equal(decodeAddress(text), undefined, text)
+  })
+
+  it("keeps of a peer's addresses those that are its own", () => {
+    const own = `/ip4/192.0.2.1/tcp/1/p2p/${ID}`
+    const others = ['/ip4/192.0.2.2/tcp/1/p2p/12D3KooWC7sXbuA1GwfPk2upNL8ePxSWaMfsEBDB41ShHnB15Q5q', 'x']
+    assert.deepEqual(
+      addressesOf(ID, [own, ...others, '/ip4/192.0.2.3/tcp/1']).map(address => address.text),
+      [own, '/ip4/192.0.2.3/tcp/1'],
+    )
+  })
+
+  it('knows loopback', () => {
+    const isIt = (text: string): boolean | undefined => {
+      const address = decodeAddress(text)
+      return address && isLoopback(address)
+    }
+    assert.deepEqual(
+      ['/ip4/127.0.0.1/tcp/1', '/ip4/127.9.9.9/tcp/1', '/ip6/::1/tcp/1', '/ip4/192.0.2.1/tcp/1'].map(isIt),
+      [true, true, true, false],
+    )
+  })
+})
