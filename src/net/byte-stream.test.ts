@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import { type ByteStream, concatBytes, seededRandom } from '#base'
 import { PROTOCOLS } from '#wire'
 import { STREAM_WINDOW_BYTES_MAX, STREAM_WRITE_BYTES_MAX } from './limits.ts'
-import { firstAddress, startHost, within } from './testing.ts'
+import { firstAddress, startHost, within } from '../../test/support/net-hosts.ts'
 
 const MIB = 1024 * 1024
 

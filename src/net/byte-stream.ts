@@ -108,8 +108,10 @@ export class NetStream implements ByteStream {
     this.#pauseIfFull()
   }
 
-  #queue(piece: Uint8Array): void {
-    if (piece.byteLength === 0) return
+  #queue(received: Uint8Array): void {
+    if (received.byteLength === 0) return
+    // Sockets give Buffers, whose slice() does not copy; who reads may rely on a Uint8Array's, which does.
+    const piece = new Uint8Array(received.buffer, received.byteOffset, received.byteLength)
     const waiter = this.#waiter
     if (waiter !== undefined) {
       this.#waiter = undefined

@@ -5,9 +5,7 @@
 import type { Connection } from '@libp2p/interface'
 import { type Clock, sleep } from '#base'
 import { PROTOCOLS } from '#wire'
-
-/** How long the other side may take to hear our last words. */
-const LINGER_MS = 1_000
+import { LINGER_MS } from './limits.ts'
 
 /**
  * Resets every stream but hello, so that no reader takes a lost stream for a finished one, then ends the connection:

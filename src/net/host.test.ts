@@ -4,7 +4,7 @@ import { systemRandom } from '#base'
 import { generateNodeKey, peerIdOf } from '#crypto'
 import { PROTOCOLS } from '#wire'
 import { NetError } from './errors.ts'
-import { firstAddress, hasPeers, nextEvent, offerOf, startHost, within } from './testing.ts'
+import { firstAddress, hasPeers, nextEvent, offerOf, startHost, within } from '../../test/support/net-hosts.ts'
 
 /** Rejects with a NetError of this code; gives it back for a closer look. */
 async function failsWith(code: string, promise: Promise<unknown>): Promise<NetError> {

@@ -379,7 +379,7 @@ class Libp2pHost implements Host {
     for (const session of sessions) session.refuse('stopping')
     await Promise.allSettled([...this.#kept.values(), ...this.#connecting.values()])
     await Promise.all(sessions.map(session => session.ended()))
-    await this.#deps.node.libp2p.stop()
+    await this.#deps.node.stop()
   }
 }
 

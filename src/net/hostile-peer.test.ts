@@ -11,7 +11,15 @@ import {
   swarmProof,
 } from '#wire'
 import { ADMISSION_TIMEOUT_MS, HELLO_TOKENS_MAX, UNPROVEN_MAX } from './limits.ts'
-import { firstAddress, hasPeers, offerOf, type RawHello, startHost, startRawPeer, within } from './testing.ts'
+import {
+  firstAddress,
+  hasPeers,
+  offerOf,
+  type RawHello,
+  startHost,
+  startRawPeer,
+  within,
+} from '../../test/support/net-hosts.ts'
 import type { Host } from './types.ts'
 
 const SECRET = 'the secret'

@@ -39,11 +39,21 @@ export type Node = {
   readonly libp2p: Libp2p
   /** What the listeners are bound to, wildcards expanded to the interfaces' addresses, without peer ids. */
   listening(): Multiaddr[]
+  stop(): Promise<void>
 }
+
+/** Of libp2p's components, what we look at. */
+type Components = {
+  readonly transportManager: { getAddrs(): Multiaddr[] }
+  readonly addressManager: object
+}
+
+/** The address manager's own timer, which libp2p does not stop. */
+type AddressTimer = { readonly _updatePeerStoreAddresses?: { readonly stop?: () => void } }
 
 /** Makes a node that has not been started. */
 export async function createNode(options: NodeOptions): Promise<Node> {
-  let listening: () => Multiaddr[] = () => []
+  let components: Components | undefined
   const libp2p = await createLibp2p({
     start: false,
     privateKey: options.key,
@@ -79,8 +89,8 @@ export async function createNode(options: NodeOptions): Promise<Node> {
     connectionGater: { denyInboundConnection: () => options.refusesInbound() },
     services: {
       // A service is how libp2p hands out its components.
-      listeners: (components: { readonly transportManager: { getAddrs(): Multiaddr[] } }) => {
-        listening = () => components.transportManager.getAddrs()
+      inside: (all: Components) => {
+        components = all
         return {}
       },
       ...(options.mdns ? { localNetwork: createLocalNetwork(options.onFound) } : {}),
@@ -91,7 +101,16 @@ export async function createNode(options: NodeOptions): Promise<Node> {
   libp2p.addEventListener('peer:disconnect', event => {
     libp2p.peerStore.delete(event.detail).catch(() => undefined) // Nothing to forget, then.
   })
-  return { libp2p, listening }
+  return {
+    libp2p,
+    listening: () => components?.transportManager.getAddrs() ?? [],
+    stop: async () => {
+      await libp2p.stop()
+      // Closing the listeners has set a timer of a second, which would keep the process alive for that long.
+      const timer: AddressTimer | undefined = components?.addressManager
+      timer?._updatePeerStoreAddresses?.stop?.()
+    },
+  }
 }
 
 /** mDNS as a plain service: as a `peerDiscovery` libp2p would remember everybody who ever shouted, without a bound. */

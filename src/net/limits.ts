@@ -30,6 +30,12 @@ export const CLOSE_TIMEOUT_MS = 10_000
 /** How long one address of a peer is tried before the next is tried beside it, in milliseconds. */
 export const DIAL_STAGGER_MS = 250
 
+/** How long the other side of a refusal may take to hear it, in milliseconds. */
+export const LINGER_MS = 1_000
+
+/** Age at which both sides know of a connection, so that a second one beside it can be closed, in milliseconds. */
+export const SETTLED_MS = 5_000
+
 /** Streams that one connection may have open in each direction. */
 export const STREAMS_PER_CONNECTION_MAX = 256
 
@@ -39,8 +45,10 @@ export const STREAM_WINDOW_BYTES_MAX = 1024 * 1024
 /** Bytes that wait to be sent on one stream; a writer that ignores back-pressure beyond it loses the stream. */
 export const STREAM_WRITE_BYTES_MAX = 4 * 1024 * 1024
 
-/** Received bytes, and pieces, that wait for a stream's reader before the peer is told to pause. */
+/** Received bytes that wait for a stream's reader before the peer is told to pause. */
 export const STREAM_READ_BYTES_MAX = 256 * 1024
+
+/** Received pieces, however small, that wait for a stream's reader before the peer is told to pause. */
 export const STREAM_READ_PIECES_MAX = 1_024
 
 /** Time between two pings of one connection, in milliseconds. */
@@ -52,15 +60,16 @@ export const PINGS_MISSED_MAX = 2
 /** The shortest time between two offers to one peer, in milliseconds. */
 export const OFFER_INTERVAL_MS = 250
 
-/**
- * What a peer may send on its hello stream: each message costs one token and one more per 8 KiB; so many at once, and
- * so many more a second. An honest peer sends four offers a second at most.
- */
+/** What a peer may send on its hello stream at once: each message costs one token and one more per 8 KiB. */
 export const HELLO_TOKENS_MAX = 512
+
+/** Tokens that a peer's hello stream regains in a second. An honest peer sends four offers a second at most. */
 export const HELLO_TOKENS_PER_SECOND = 32
 
-/** Introduced peers that wait to be dialled, and how many are dialled at once. */
+/** Introduced peers that wait to be dialled. */
 export const INTRODUCTIONS_MAX = 64
+
+/** Introduced peers that are dialled at once. */
 export const INTRODUCTION_DIALS_MAX = 4
 
 /** How long a peer that is new to a common acquaintance is given to dial us first, about, in milliseconds. */
@@ -72,6 +81,8 @@ export const INTRODUCTION_RETRY_MS = 60_000
 /** Addresses that the host keeps dialling. */
 export const KEPT_ADDRESSES_MAX = 64
 
-/** Wait before a kept address is dialled again, in milliseconds: the first, and the longest. */
+/** The first wait before a kept address is dialled again, in milliseconds; each next one is twice as long. */
 export const REDIAL_MS_MIN = 250
+
+/** The longest wait before a kept address is dialled again, in milliseconds. */
 export const REDIAL_MS_MAX = 30_000

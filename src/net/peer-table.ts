@@ -5,7 +5,7 @@
 import { abortable, type Logger, messageOf } from '#base'
 import { type KnownPeer, type NodeOffer, PEER_ADDRESSES_MAX } from '#wire'
 import { addressesOf } from './address.ts'
-import { CONNECTIONS_PER_PEER_MAX, PEERS_MAX } from './limits.ts'
+import { CONNECTIONS_PER_PEER_MAX, PEERS_MAX, SETTLED_MS } from './limits.ts'
 import type { Session } from './session.ts'
 import type { Peer, PeerEvent } from './types.ts'
 
@@ -15,9 +15,6 @@ type Entry = {
   readonly connectedAt: number
   offer: NodeOffer
 }
-
-/** Age at which both sides know of a connection, in milliseconds. */
-const SETTLED_MS = 5_000
 
 export class PeerTable {
   readonly #self: string

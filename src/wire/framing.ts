@@ -4,7 +4,7 @@
  */
 
 /** Bytes in front of each body. */
-export const FRAME_HEADER_BYTES = 4
+const FRAME_HEADER_BYTES = 4
 
 /** The room that a frame's first piece gets; it doubles as bytes arrive. */
 const ROOM_BYTES_MIN = 1024

@@ -29,15 +29,12 @@ import { nodeOfferSchema } from './offer.ts'
 /** Revision of the messages below; both sides must have the same. */
 export const HELLO_VERSION = 1
 
-/** Bytes of one message before admission: a hello or a proof. */
-export const HELLO_UNPROVEN_BYTES_MAX = 512
-
 export const NONCE_BYTES = 32
 const MAC_BYTES = 32
 const DOMAIN = 'koinon-swarm/1'
 
 /** Why a connection is refused, as the refused side is told. */
-export const REFUSAL_REASONS = [
+const REFUSAL_REASONS = [
   /** The other revision of the protocol. */
   'version',
   /** This swarm asks for a secret and the peer has none. */

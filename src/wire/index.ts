@@ -1,16 +1,12 @@
 /** Messages, codecs, protocol ids and size limits of everything that crosses a process or a network. Runs in a browser. */
-export { encodeFrame, FRAME_HEADER_BYTES, type FrameFault, FrameReader } from './framing.ts'
+export { encodeFrame, FrameReader } from './framing.ts'
 export {
   decodeHello,
   encodeHello,
-  HELLO_UNPROVEN_BYTES_MAX,
   HELLO_VERSION,
-  type HelloFault,
   type HelloMessage,
   type KnownPeer,
   NONCE_BYTES,
-  type ProofContext,
-  REFUSAL_REASONS,
   type RefusalReason,
   type SwarmRole,
   swarmProof,

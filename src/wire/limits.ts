@@ -72,3 +72,6 @@ export const STAGE_POSITIONS_MAX = 10_000_000
 
 /** Longest life that an entry may ask for: a day. */
 export const GENERATION_DEADLINE_MS_MAX = 24 * 60 * 60 * 1000
+
+/** Bytes of one message of a peer that has not been admitted: a hello or a proof. */
+export const HELLO_UNPROVEN_BYTES_MAX = 512

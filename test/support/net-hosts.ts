@@ -1,13 +1,13 @@
-/** Hosts on loopback, and a peer that says whatever a test wants, for the tests of this module. */
+/** Hosts on loopback, and a peer that says whatever a test wants, for the tests of `net`. */
 import type { Connection, Stream } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { BoundedQueue, type Clock, silentLogger, systemClock, systemRandom, withDeadline } from '#base'
 import { generateNodeKey, type NodePrivateKey } from '#crypto'
 import { decodeHello, encodeFrame, encodeHello, FrameReader, type HelloMessage, type NodeOffer, PROTOCOLS } from '#wire'
-import { parseAddress } from './address.ts'
-import { createHost } from './host.ts'
-import { createNode } from './libp2p.ts'
-import type { Host, HostOptions, Peer, PeerEvent } from './types.ts'
+import { parseAddress } from '../../src/net/address.ts'
+import { createHost } from '../../src/net/host.ts'
+import { createNode } from '../../src/net/libp2p.ts'
+import type { Host, HostOptions, Peer, PeerEvent } from '../../src/net/types.ts'
 
 /** Every wait in these tests ends, with an error that says what was waited for. */
 const WAIT_MS = 20_000
@@ -110,7 +110,7 @@ export type RawHello = {
 
 export async function startRawPeer(test: Cleaner): Promise<RawPeer> {
   const key = await generateNodeKey(systemRandom)
-  const { libp2p } = await createNode({
+  const node = await createNode({
     key,
     listen: [],
     mdns: false,
@@ -118,8 +118,9 @@ export async function startRawPeer(test: Cleaner): Promise<RawPeer> {
     onConnection: () => undefined,
     onFound: () => undefined,
   })
+  const { libp2p } = node
   await libp2p.start()
-  test.after(async () => libp2p.stop())
+  test.after(() => node.stop())
   return {
     id: peerIdFromString(libp2p.peerId.toString()).toString(),
     dial: async address => {
