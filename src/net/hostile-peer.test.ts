@@ -10,7 +10,7 @@ import {
   PROTOCOLS,
   swarmProof,
 } from '#wire'
-import { ADMISSION_TIMEOUT_MS, HELLO_TOKENS_MAX, UNPROVEN_MAX } from './limits.ts'
+import { ADMISSION_TIMEOUT_MS, HELLO_TOKENS_MAX, PING_INTERVAL_MS, PINGS_MISSED_MAX, UNPROVEN_MAX } from './limits.ts'
 import {
   firstAddress,
   hasPeers,
@@ -153,6 +153,19 @@ describe('net / hostile peers', () => {
     clock.advance(1)
     await expectRefusal(hello, 'slow')
     clock.advance(ADMISSION_TIMEOUT_MS)
+    await raw.closed
+  })
+
+  it('is let go when it has joined and then answers no ping', async test => {
+    const clock = new ManualClock()
+    const host = await startHost(test, { clock })
+    const { raw, hello } = await joinOpenSwarm(test, host)
+    assert.equal((await hello.next()).kind, 'ping')
+    for (let missed = 1; missed <= PINGS_MISSED_MAX; missed++) {
+      assert.equal(host.peers().length, 1)
+      clock.advance(PING_INTERVAL_MS)
+    }
+    assert.deepEqual(host.peers(), [])
     await raw.closed
   })
 

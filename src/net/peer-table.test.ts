@@ -1,0 +1,92 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { silentLogger } from '#base'
+import { AGENT, type NodeOffer } from '#wire'
+import { CONNECTIONS_PER_PEER_MAX, PEERS_MAX, SETTLED_MS } from './limits.ts'
+import { PeerTable } from './peer-table.ts'
+import type { Session } from './session.ts'
+
+const OFFER: NodeOffer = {
+  agent: AGENT,
+  addresses: [],
+  memoryBytes: 0,
+  threads: 1,
+  weightBytesPerSecond: 0,
+  stages: [],
+}
+
+/** Only what the table looks at: hello is one stream. */
+function session(peer: string, direction: 'inbound' | 'outbound', streams = 1): Session {
+  const connection = { streams: Array.from({ length: streams }), remoteAddr: `/ip4/192.0.2.1/tcp/1/p2p/${peer}` }
+  return { peer, direction, joinedAt: 0, connection } as unknown as Session
+}
+
+function setUp(self = 'm') {
+  const table = new PeerTable({ log: silentLogger }, { self })
+  const events: string[] = []
+  table.onPeer(event => events.push(`${event.kind} ${event.peer.id}`))
+  return { table, events }
+}
+
+describe('net / peer-table', () => {
+  it('lets a peer join with its first connection and leave with its last', () => {
+    const { table, events } = setUp()
+    const [first, second] = [session('p', 'inbound'), session('p', 'outbound')]
+    assert.equal(table.join(first, OFFER), true)
+    assert.equal(table.join(second, OFFER), false)
+    assert.equal(table.leave(first), false)
+    assert.equal(table.leave(first), false)
+    assert.equal(table.leave(second), true)
+    assert.deepEqual(events, ['joined p', 'changed p', 'left p'])
+  })
+
+  it('makes both sides of two connections prefer the same one: what the smaller id dialled', () => {
+    // "a" and "z" dialled each other; each sees its own dial as outbound.
+    const atA = setUp('a').table
+    const [aDialled, zDialled] = [session('z', 'outbound'), session('z', 'inbound')]
+    atA.join(aDialled, OFFER)
+    atA.join(zDialled, OFFER)
+    assert.equal(atA.session('z'), aDialled)
+    const atZ = setUp('z').table
+    const [fromA, toA] = [session('a', 'inbound'), session('a', 'outbound')]
+    atZ.join(fromA, OFFER)
+    atZ.join(toA, OFFER)
+    assert.equal(atZ.session('a'), fromA)
+    // Only who dialled the other one closes it, once both must know of the better one.
+    assert.equal(atZ.isRedundant(toA, SETTLED_MS), true)
+    assert.equal(atZ.isRedundant(toA, SETTLED_MS - 1), false)
+    assert.equal(atZ.isRedundant(fromA, SETTLED_MS), false)
+    assert.equal(atA.isRedundant(zDialled, SETTLED_MS), false)
+    assert.equal(atA.isRedundant(aDialled, SETTLED_MS), false)
+  })
+
+  it('does not close a connection that carries a stream', () => {
+    const { table } = setUp('z')
+    table.join(session('a', 'inbound'), OFFER)
+    const busy = session('a', 'outbound', 2)
+    table.join(busy, OFFER)
+    assert.equal(table.isRedundant(busy, SETTLED_MS), false)
+  })
+
+  it('has room for so many peers and so many connections of each', () => {
+    const { table } = setUp()
+    for (let i = 0; i < PEERS_MAX; i++) {
+      assert.equal(table.hasRoom(`p${i}`), true)
+      table.join(session(`p${i}`, 'inbound'), OFFER)
+    }
+    assert.equal(table.hasRoom('another'), false)
+    for (let i = 1; i < CONNECTIONS_PER_PEER_MAX; i++) table.join(session('p0', 'inbound'), OFFER)
+    assert.deepEqual([table.hasRoom('p0'), table.hasRoom('p1')], [false, true])
+  })
+
+  it('goes on after a listener that fails', () => {
+    const table = new PeerTable({ log: silentLogger }, { self: 'm' })
+    table.onPeer(() => {
+      throw new Error('a bug')
+    })
+    let heard = 0
+    table.onPeer(() => heard++)
+    table.join(session('p', 'inbound'), OFFER)
+    assert.equal(heard, 1)
+  })
+})
