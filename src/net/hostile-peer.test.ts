@@ -170,10 +170,16 @@ describe('net / hostile peers', () => {
   })
 
   it('cannot take the place of others by connecting without end', async test => {
-    const host = await startHost(test, { secret: SECRET })
+    const host = await startHost(test, { secret: SECRET, clock: new ManualClock() })
     const rawPeer = await startRawPeer(test)
     const connections = []
-    for (let i = 0; i < UNPROVEN_MAX; i++) connections.push(await rawPeer.dial(firstAddress(host)))
+    for (let i = 0; i < UNPROVEN_MAX; i++) {
+      const raw = await rawPeer.dial(firstAddress(host))
+      const hello = await raw.hello()
+      hello.send(helloOf(true))
+      assert.equal((await hello.next()).kind, 'hello')
+      connections.push(raw)
+    }
     // One more is refused, at its handshake or right after it.
     const refused = await rawPeer.dial(firstAddress(host)).then(
       raw => raw.closed.then(() => true),
