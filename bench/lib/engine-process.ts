@@ -4,6 +4,7 @@
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
+import { createInterface } from 'node:readline'
 import { openRuntime } from '../../src/engine/ggml/runtime.ts'
 import { EdgeSession } from '../../src/engine/edge-session.ts'
 import { StageSession } from '../../src/engine/stage-session.ts'
@@ -37,7 +38,12 @@ export type EngineProcess = {
 
 /** Starts the process and loads the model. */
 export async function startEngineProcess(load: EngineLoad): Promise<EngineProcess> {
-  const child = fork(import.meta.filename, [], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const child = fork(import.meta.filename, [], { stdio: ['ignore', 'inherit', 'pipe', 'ipc'] })
+  if (child.stderr !== null) {
+    // ggml says a line for each tensor that it repacks.
+    const lines = createInterface({ input: child.stderr })
+    lines.on('line', line => line.startsWith('repack: ') || console.error(line))
+  }
   const ask = async (message: Message): Promise<unknown> => {
     child.send(message)
     const [answer] = (await Promise.race([

@@ -181,6 +181,11 @@ function bindBackends(base: LibraryHandle, main: LibraryHandle) {
       registry: Registry,
       name: string,
     ) => FunctionPointer | null,
+    /** Fills in the defaults of `struct ggml_threadpool_params`. */
+    initThreadPoolParams: base.func('ggml_threadpool_params_init', 'void', [P, I]) as (
+      params: Uint8Array,
+      threads: number,
+    ) => void,
     freeBackend: base.func('ggml_backend_free', 'void', [P]) as (backend: Backend) => void,
     compute: base.func('ggml_backend_graph_compute', I, [P, P]) as (backend: Backend, graph: Graph) => number,
     bufferTypeName: base.func('ggml_backend_buft_name', 'str', [P]) as (type: BufferType) => string,

@@ -14,6 +14,7 @@ import {
   type Registry,
 } from './binding.ts'
 import { type Library, LLAMA_CPP_RELEASE, loadLibrary } from './library.ts'
+import { useThreadPool } from './thread-pool.ts'
 
 /** `enum ggml_backend_dev_type`: graphics cards with memory of their own, then those that share the machine's. */
 const GPU_TYPES = [1, 2]
@@ -109,6 +110,7 @@ function openCpu(library: Library, device: Device, threads: number): ComputeDevi
   if (backend === null) return undefined
   const registry = ggml.deviceRegistry(device)
   setThreads(ggml, registry, { backend, threads })
+  if (threads > 1) useThreadPool(ggml, registry, { backend, threads })
   const defaultType = ggml.deviceBufferType(device)
   return {
     ggml,
