@@ -1,21 +1,43 @@
 /** Writes messages to a pipe and cuts them out of it again. The layout is in `protocol.ts`. */
 import type { Writable } from 'node:stream'
+import { concatBytes } from '#base'
 import { byteLengthOf, type Kind, type Message } from './protocol.ts'
 
 /** Payload bytes, id, kind. */
 const HEADER_BYTES = 12
 
-/** Queues one message; its parts go out in one write. */
+/** Up to here copying a payload behind its header is cheaper than a second write. */
+const JOINED_BYTES_MAX = 128 * 1024
+
+/** Queues one message. */
 export function sendMessage(
   pipe: Writable,
   message: { readonly id: number; readonly kind: Kind },
   payload: readonly Uint8Array[],
 ): void {
-  const header = Uint32Array.of(byteLengthOf(payload), message.id, message.kind)
+  if (byteLengthOf(payload) <= JOINED_BYTES_MAX) {
+    pipe.write(frameOf(message, payload))
+    return
+  }
   pipe.cork()
-  pipe.write(new Uint8Array(header.buffer))
+  pipe.write(frameHeader(message, payload))
   for (const part of payload) if (part.byteLength > 0) pipe.write(part)
   pipe.uncork()
+}
+
+/** One message in one piece. */
+export function frameOf(
+  message: { readonly id: number; readonly kind: Kind },
+  payload: readonly Uint8Array[],
+): Uint8Array<ArrayBuffer> {
+  return concatBytes([frameHeader(message, payload), ...payload])
+}
+
+function frameHeader(
+  message: { readonly id: number; readonly kind: Kind },
+  payload: readonly Uint8Array[],
+): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(Uint32Array.of(byteLengthOf(payload), message.id, message.kind).buffer)
 }
 
 /**

@@ -5,16 +5,15 @@
  * takes one engine along and nothing else. It has no keys, no environment and no listening socket. Commands run one
  * after another, in order; computing happens on the main thread, where ggml is fastest.
  */
-import { Socket } from 'node:net'
 import { Worker } from 'node:worker_threads'
 import { KoinonError } from '#base'
 import { EngineError } from '../errors.ts'
 import { type GgmlRuntime, openRuntime } from '../ggml/runtime.ts'
 import { CHILD_FRAME_BYTES_MAX } from '../limits.ts'
 import type { EngineOptions } from '../types.ts'
-import { MessageReader, sendMessage } from './frames.ts'
+import { type Channel, openChannel } from './channel.ts'
 import type { Handler, Notify } from './handler.ts'
-import { byteLengthOf, type ChildRole, encodeJson, KIND, type Kind, type Message } from './protocol.ts'
+import { byteLengthOf, type ChildRole, encodeJson, KIND, type Message } from './protocol.ts'
 
 const COMMAND_FD = 3
 const LIFELINE_FD = 4
@@ -40,20 +39,19 @@ async function main(role: ChildRole, options: EngineOptions): Promise<void> {
   }
   const createHandler = await HANDLERS[role]()
   const handle = createHandler(open)
-  const pipe = new Socket({ fd: COMMAND_FD, readable: true, writable: true })
-  const reader = new MessageReader(CHILD_FRAME_BYTES_MAX)
-  let turn = Promise.resolve()
-  pipe.on('data', (piece: Buffer) => {
-    for (const message of reader.push(piece)) turn = turn.then(() => answer(pipe, handle, message))
-  })
-  // The node closed the pipe: it asked for the end, or is gone. There is nobody left to tell about an error.
-  pipe.on('end', () => process.exit(0)).on('error', () => process.exit(0))
-  sendMessage(pipe, { id: 0, kind: KIND.ready }, [])
+  const channel = openChannel(COMMAND_FD)
+  await channel.send({ id: 0, kind: KIND.ready }, [])
+  for (;;) {
+    const message = await channel.receive()
+    // The node closed the pipe: it asked for the end, or is gone. There is nobody left to tell about an error.
+    if (message === undefined) process.exit(0)
+    await answer(channel, handle, message)
+  }
 }
 
-async function answer(pipe: Socket, handle: Handler, message: Message): Promise<void> {
+async function answer(channel: Channel, handle: Handler, message: Message): Promise<void> {
   const { id } = message
-  const notify: Notify = (...payload) => send(pipe, { id, kind: KIND.event }, payload)
+  const notify: Notify = async (...payload) => channel.send({ id, kind: KIND.event }, payload)
   try {
     const reply = await handle(message, notify)
     const bytes = byteLengthOf(reply)
@@ -63,10 +61,10 @@ async function answer(pipe: Socket, handle: Handler, message: Message): Promise<
         `the answer has ${bytes} bytes; ${CHILD_FRAME_BYTES_MAX} are accepted. Ask for less at once`,
       )
     }
-    await send(pipe, { id, kind: KIND.reply }, reply)
+    await channel.send({ id, kind: KIND.reply }, reply)
   } catch (error) {
     const { fault, message } = expected(error)
-    await send(pipe, { id, kind: KIND.fail }, [encodeJson({ fault, message })])
+    await channel.send({ id, kind: KIND.fail }, [encodeJson({ fault, message })])
   }
 }
 
@@ -79,16 +77,6 @@ function expected(error: unknown): KoinonError {
   if (!(error instanceof Error && 'syscall' in error && 'code' in error)) throw error
   const reason = String(error.code)
   return new EngineError({ code: 'ENGINE_FILE_UNREADABLE', reason }, `the model file cannot be read: ${error.message}`)
-}
-
-/** Resolves when the payload has left: the next command may compute into the same buffer. */
-async function send(
-  pipe: Socket,
-  message: { readonly id: number; readonly kind: Kind },
-  payload: readonly Uint8Array[],
-): Promise<void> {
-  sendMessage(pipe, message, payload)
-  if (pipe.writableLength > 0) await new Promise<void>(resolve => void pipe.write('', () => resolve()))
 }
 
 await main(process.argv[2] as ChildRole, JSON.parse(process.argv[3] ?? '{}') as EngineOptions)
