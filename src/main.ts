@@ -18,6 +18,9 @@ export async function main(): Promise<void> {
   // Timers of the clock do not hold a process open; a command that waits for one must not end before it has.
   const { port1 } = new MessageChannel()
   port1.ref()
+  const signals = createSignals(process)
+  // Node reports a failed write; for a command it means that nobody reads any more.
+  const onOutputClosed = (): void => signals.outputClosed()
   const exitCode = await runCli(
     {
       ...system,
@@ -28,7 +31,7 @@ export async function main(): Promise<void> {
       env: takeEnvironment(),
       pid: process.pid,
       version: ownVersion(),
-      signals: createSignals(process),
+      signals,
       exit: code => process.exit(code),
       createLog: (level, write) => createLogger({ ...system, write }, { level, format: 'text' }),
       defaultDataDir: () => defaultDataDir(),
@@ -90,11 +93,6 @@ function terminalForLines(): NodeJS.WritableStream | undefined {
 function ownVersion(): string {
   const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
   return (JSON.parse(text) as { readonly version: string }).version
-}
-
-/** Node ignores SIGPIPE and reports a failed write instead; for a command it means the same: nobody reads any more. */
-function onOutputClosed(): void {
-  process.emit('SIGPIPE')
 }
 
 /** Pipes are written later than write() returns on some systems: an exit must not cut them off. */

@@ -31,11 +31,11 @@ const API_PORT = 11_435
 const WHOLE_MS_MAX = 30_000
 const WHOLE_PERIOD_MS = 20
 
-const onOutputClosed = (): boolean => process.emit('SIGPIPE')
+const signals = createSignals(process)
+const onOutputClosed = (): void => signals.outputClosed()
 const stdout = createOutput(process.stdout, onOutputClosed)
 const stderr = createOutput(process.stderr, onOutputClosed)
 const paint = createPaint(wantsColour(stderr, process.env))
-const signals = createSignals(process)
 
 const HELP = `Runs three nodes on this machine with the built-in model, and talks with it.
 

@@ -132,6 +132,7 @@ function bench(t: TestContext, overrides: Partial<CliDeps> = {}): Bench {
     clock: systemClock,
     random: seededRandom(1),
     signals: {
+      outputClosed: () => undefined,
       listen: listener => {
         listeners.push(listener)
         return () => void listeners.splice(listeners.indexOf(listener), 1)

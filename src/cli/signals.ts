@@ -3,26 +3,29 @@ import { CliError } from './errors.ts'
 import { EXIT } from './exit-codes.ts'
 import type { CliDeps, Signals } from './types.ts'
 
-/** The reader of our output has gone away: no more than a wish that the command ends. */
-const READER_GONE = 'SIGPIPE'
+/**
+ * The reader of our output has gone away: no more than a wish that the command ends. Never SIGPIPE itself: that one comes
+ * for every socket whose other end is gone, and a node must outlive its peers. Node ignores it unless somebody listens.
+ */
+const READER_GONE = 'end of output'
 
-const HANDLED = ['SIGINT', 'SIGTERM', 'SIGHUP', READER_GONE] as const
+const HANDLED = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 /** Takes over the process's signals. With no listener, one ends the process as it would have without us. */
 export function createSignals(owner: Pick<NodeJS.Process, 'on' | 'exit'>): Signals {
   const listeners: ((signal: string) => void)[] = []
-  for (const signal of HANDLED) {
-    owner.on(signal, () => {
-      const listener = listeners.at(-1)
-      if (listener !== undefined) listener(signal)
-      else owner.exit(signal === READER_GONE ? EXIT.ok : EXIT.interrupted)
-    })
+  const raise = (signal: string): void => {
+    const listener = listeners.at(-1)
+    if (listener !== undefined) listener(signal)
+    else owner.exit(signal === READER_GONE ? EXIT.ok : EXIT.interrupted)
   }
+  for (const signal of HANDLED) owner.on(signal, () => raise(signal))
   return {
     listen: listener => {
       listeners.push(listener)
       return () => void listeners.splice(listeners.indexOf(listener), 1)
     },
+    outputClosed: () => raise(READER_GONE),
   }
 }
 

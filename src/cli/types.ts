@@ -36,6 +36,8 @@ export type ServeOptions = {
 export interface Signals {
   /** @returns removes the listener, and gives the signals back to the one before */
   listen(listener: (signal: string) => void): () => void
+  /** The reader of our output has gone away: as good as a signal that asks for the end. */
+  outputClosed(): void
 }
 
 export type CliDeps = {
