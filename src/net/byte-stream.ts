@@ -6,6 +6,7 @@
 import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface'
 import { abortable, type ByteStream, type Clock, messageOf, StreamError, withDeadline } from '#base'
 import { CLOSE_TIMEOUT_MS, STREAM_READ_BYTES_MAX, STREAM_READ_PIECES_MAX } from './limits.ts'
+import { grantWindowByHalves } from './thrift.ts'
 
 type Waiter = {
   readonly resolve: (result: IteratorResult<Uint8Array, undefined>) => void
@@ -32,6 +33,7 @@ export class NetStream implements ByteStream {
     const { stream, peer } = options
     this.#clock = deps.clock
     this.#stream = stream
+    grantWindowByHalves(stream)
     this.peer = peer
     this.protocol = stream.protocol
     this.received = { [Symbol.asyncIterator]: () => ({ next: () => this.#next() }) }

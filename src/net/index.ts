@@ -1,5 +1,5 @@
 /** The libp2p host: connections, admission, peers and streams. */
-export { type NetFault, NetError } from './errors.ts'
+export type { NetFault } from './errors.ts'
 export { createHost, type HostDeps } from './host.ts'
 export * from './limits.ts'
 export type * from './types.ts'

@@ -20,6 +20,7 @@ import {
   STREAMS_PER_CONNECTION_MAX,
   UNPROVEN_MAX,
 } from './limits.ts'
+import { writingWhole } from './thrift.ts'
 
 /** The smallest window that Yamux allows. */
 const STREAM_WINDOW_BYTES_MIN = 256 * 1024
@@ -61,7 +62,7 @@ export async function createNode(options: NodeOptions): Promise<Node> {
     // Both set TCP_NODELAY by default.
     transports: [tcp()],
     // TLS 1.3 is about twice as fast as Noise here; Noise is for peers that have no TLS.
-    connectionEncrypters: [tls(), noise()],
+    connectionEncrypters: [writingWhole(tls()), writingWhole(noise())],
     streamMuxers: [
       yamux({
         maxInboundStreams: STREAMS_PER_CONNECTION_MAX,

@@ -1,0 +1,58 @@
+/**
+ * Two habits of the libraries that cost a hop more time than its own bytes, since after every step of a model the code
+ * around sockets is cold: a frame's header and body leave as two TLS records, two packets and two wake-ups; and Yamux
+ * answers every frame with a window update. Measured on loopback, a decode step's hop: 1.1 ms with them, 0.7 without.
+ */
+import type { ConnectionEncrypter, MessageStream, Stream } from '@libp2p/interface'
+
+/** Up to here copying header and body together is cheaper than a second write. */
+const WHOLE_BYTES_MAX = 128 * 1024
+
+/** The encrypter, with connections that write what they are given in one piece. */
+export function writingWhole<C>(make: (components: C) => ConnectionEncrypter): (components: C) => ConnectionEncrypter {
+  return components => {
+    const inner = make(components)
+    return {
+      protocol: inner.protocol,
+      secureInbound: async (connection, options) => joined(await inner.secureInbound(connection, options)),
+      secureOutbound: async (connection, options) => joined(await inner.secureOutbound(connection, options)),
+    }
+  }
+}
+
+function joined<T extends { readonly connection: MessageStream }>(secured: T): T {
+  joinWrites(secured.connection)
+  return secured
+}
+
+function joinWrites(connection: MessageStream): void {
+  const send = connection.send.bind(connection)
+  connection.send = data =>
+    send(data instanceof Uint8Array || data.byteLength > WHOLE_BYTES_MAX ? data : data.subarray())
+}
+
+/** What a Yamux stream keeps about its receive window; not part of libp2p's interface. */
+type YamuxWindow = {
+  sendWindowUpdate?: () => void
+  readonly state?: number
+  readonly recvWindow?: number
+  readonly recvWindowCapacity?: number
+}
+
+/** `StreamState.Established` of @libp2p/yamux: before it an update carries the flags that open the stream. */
+const ESTABLISHED = 3
+
+/**
+ * Grants window only once half of it is used, as Go's Yamux does. A stream of another muxer, or of a version that keeps
+ * its window otherwise, is left alone.
+ */
+export function grantWindowByHalves(stream: Stream): void {
+  const window: YamuxWindow = stream as object
+  const update = window.sendWindowUpdate
+  if (update === undefined) return
+  window.sendWindowUpdate = () => {
+    const { state, recvWindow = 0, recvWindowCapacity = 0 } = window
+    if (state === ESTABLISHED && recvWindowCapacity > recvWindow / 2) return
+    update.call(window)
+  }
+}
