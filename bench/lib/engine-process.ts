@@ -5,6 +5,7 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
+import { childEnvironment } from '../../src/engine/engine-child.ts'
 import { openRuntime } from '../../src/engine/ggml/runtime.ts'
 import { EdgeSession } from '../../src/engine/edge-session.ts'
 import { StageSession } from '../../src/engine/stage-session.ts'
@@ -38,7 +39,10 @@ export type EngineProcess = {
 
 /** Starts the process and loads the model. */
 export async function startEngineProcess(load: EngineLoad): Promise<EngineProcess> {
-  const child = fork(import.meta.filename, [], { stdio: ['ignore', 'inherit', 'pipe', 'ipc'] })
+  const child = fork(import.meta.filename, [], {
+    stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
+    env: childEnvironment('stage'),
+  })
   if (child.stderr !== null) {
     // ggml says a line for each tensor that it repacks.
     const lines = createInterface({ input: child.stderr })

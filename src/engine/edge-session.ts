@@ -24,6 +24,9 @@ type Loaded = {
   readonly embedding: Weights
   readonly head: Weights
   readonly embeddingMemory: ComputeMemory
+  /** The graph of one token, which every step of a generation uses. */
+  readonly tokenGraph: SmallGraph
+  readonly tokenMemory: ComputeMemory
   readonly headGraph: SmallGraph
   readonly headMemory: ComputeMemory
 }
@@ -48,6 +51,10 @@ export class EdgeSession {
       const { config } = model
       const headMemory = new ComputeMemory(device, NODES_MAX)
       const headGraph = new SmallGraph(device, headMemory, context => buildHead(device, { config, head, context }))
+      const tokenMemory = new ComputeMemory(device, NODES_MAX)
+      const tokenGraph = new SmallGraph(device, tokenMemory, context =>
+        buildEmbedding(device, { config, embedding, context, count: 1 }),
+      )
       this.#loaded = {
         config,
         embedding,
@@ -55,6 +62,8 @@ export class EdgeSession {
         headGraph,
         headMemory,
         embeddingMemory: new ComputeMemory(device, NODES_MAX),
+        tokenGraph,
+        tokenMemory,
       }
       return {
         width: config.width,
@@ -71,17 +80,16 @@ export class EdgeSession {
    * @returns f32 little-endian rows, shape [tokens, width]
    */
   embed(tokens: Int32Array): Uint8Array {
-    const { config, embedding, embeddingMemory } = this.#expectLoaded()
+    const { config, embedding, embeddingMemory, tokenGraph } = this.#expectLoaded()
     checkTokens(tokens, config)
     if (tokens.length === 0) return new Uint8Array(0)
+    if (tokens.length === 1) return lookUp(tokenGraph, tokens)
     const { cpu } = this.#runtime
     const graph = new SmallGraph(cpu, embeddingMemory, context =>
       buildEmbedding(cpu, { config, embedding, context, count: tokens.length }),
     )
     try {
-      graph.input.bytes.set(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength))
-      graph.run()
-      return graph.output.bytes.slice()
+      return lookUp(graph, tokens)
     } finally {
       graph.free()
     }
@@ -116,6 +124,8 @@ export class EdgeSession {
     loaded.headGraph.free()
     loaded.headMemory.free()
     loaded.embeddingMemory.free()
+    loaded.tokenGraph.free()
+    loaded.tokenMemory.free()
     loaded.head.free()
     loaded.embedding.free()
   }
@@ -237,6 +247,12 @@ class SmallGraph {
   free(): void {
     this.#memory.giveBack(this.#context)
   }
+}
+
+function lookUp(graph: SmallGraph, tokens: Int32Array): Uint8Array {
+  graph.input.bytes.set(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength))
+  graph.run()
+  return graph.output.bytes.slice()
 }
 
 function checkTokens(tokens: Int32Array, config: ModelConfig): void {

@@ -77,7 +77,7 @@ export class EngineChild {
       // `overlapped` is what an asynchronous pipe is called on Windows; elsewhere it means `pipe`. The last one is the
       // lifeline: nothing is written to it, it ends with this process.
       stdio: ['ignore', 'pipe', 'pipe', 'overlapped', 'overlapped'],
-      env: childEnvironment(),
+      env: childEnvironment(spec.role),
       windowsHide: true,
     })
     this.#pipe = this.#process.stdio[3] as Duplex
@@ -230,11 +230,21 @@ export function stopped(): EngineError {
   return new EngineError({ code: 'ENGINE_STOPPED' }, 'the engine was stopped')
 }
 
-/** Nothing of ours goes down to the child. Windows programs do not start without SystemRoot. */
-function childEnvironment(): Record<string, string> {
+/**
+ * Nothing of ours goes down to the child. Windows programs do not start without SystemRoot.
+ *
+ * glibc is told to ask for huge pages where it maps large blocks: weights are read from end to end for every token, and
+ * with pages of 4 KiB a virtual machine walks its page tables all the way (3 to 8 % of a decoding step here, a quarter
+ * of the head; docs/decisions/0003). The reference engine goes without: it runs as anyone would run it.
+ */
+export function childEnvironment(role: ChildRole): Record<string, string> {
   const systemRoot = process.env['SystemRoot']
-  // ggml would start a debugger to print where it failed.
-  return { GGML_NO_BACKTRACE: '1', ...(systemRoot !== undefined && { SystemRoot: systemRoot }) }
+  return {
+    // ggml would start a debugger to print where it failed.
+    GGML_NO_BACKTRACE: '1',
+    ...(role === 'reference' ? {} : { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' }),
+    ...(systemRoot !== undefined && { SystemRoot: systemRoot }),
+  }
 }
 
 /** What ggml said when it gave up; else the first line of an uncaught error; else the last line. */

@@ -12,7 +12,7 @@ import { type Buffer, type Context, F16, type Tensor } from './ggml/binding.ts'
 import type { ComputeDevice } from './ggml/runtime.ts'
 
 /** Attention reads rows in blocks of this many, as llama.cpp does; block counts are part of equal results. */
-export const KV_BLOCK_ROWS = 256
+const KV_BLOCK_ROWS = 256
 
 export type KvShape = {
   readonly layers: LayerRange

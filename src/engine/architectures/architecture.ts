@@ -14,7 +14,7 @@ export interface ArchitectureGraph {
 }
 
 /** A matrix `[in, out]`. */
-export function matrix(name: string, columns: number, rows: number): WeightSpec {
+function matrix(name: string, columns: number, rows: number): WeightSpec {
   return { name: `${name}.weight`, dims: [columns, rows], use: 'mulMat' }
 }
 
