@@ -8,15 +8,7 @@ import { silentLogger, systemClock } from '#base'
 import { type QuantizeType, quantize } from '#engine'
 import { type RandomGgufOptions, writeRandomGguf } from '../../test/support/random-gguf.ts'
 
-export const PARITY_TYPES = [
-  'f16',
-  'bf16',
-  'q8_0',
-  'q5_0',
-  'q4_0',
-  'q4_k',
-  'q6_k',
-] as const satisfies readonly QuantizeType[]
+const PARITY_TYPES = ['f16', 'bf16', 'q8_0', 'q5_0', 'q4_0', 'q4_k', 'q6_k'] as const satisfies readonly QuantizeType[]
 
 /** What is special about each architecture is switched on, so that a graph that forgets it fails. */
 const SHAPES: readonly RandomGgufOptions[] = [

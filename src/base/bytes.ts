@@ -23,10 +23,6 @@ export function concatBytes(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffe
   return whole
 }
 
-export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.byteLength === b.byteLength && a.every((byte, i) => byte === b[i])
-}
-
 /** "1.9 GB", "512 KB": decimal units, as disks and networks are sold. */
 export function formatBytes(count: number): string {
   const units = ['B', 'KB', 'MB', 'GB', 'TB'] as const

@@ -28,12 +28,6 @@ export class KoinonError<F extends Fault = Fault> extends Error {
   }
 }
 
-/** An error as plain data, as it crosses a process or a wire. `facts` are the fault's own fields without the code. */
-export type ErrorReport = {
-  readonly code: string
-  readonly message: string
-}
-
 /** Reads the code of anything that was thrown; what is not ours is `INTERNAL`. */
 export function codeOf(error: unknown): string {
   return error instanceof KoinonError ? error.code : 'INTERNAL'
@@ -42,11 +36,6 @@ export function codeOf(error: unknown): string {
 /** Reads the sentence of anything that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
-}
-
-/** Turns anything that was thrown into plain data. */
-export function toErrorReport(error: unknown): ErrorReport {
-  return { code: codeOf(error), message: messageOf(error) }
 }
 
 /** Makes an aborted signal's reason into an `Error`, whatever the caller aborted with. */

@@ -1,16 +1,14 @@
 /** Layer 0: what every module needs and nothing else. No imports from the project; runs in a browser. */
-export { concatBytes, equalBytes, formatBytes, fromHex, toHex } from './bytes.ts'
+export { concatBytes, formatBytes, fromHex, toHex } from './bytes.ts'
 export { type CancelTimer, type Clock, ManualClock, repeat, sleep, systemClock } from './clock.ts'
 export { abortable, type DeadlineOptions, TimeoutError, withDeadline } from './deadline.ts'
 export {
   abortError,
   assert,
   codeOf,
-  type ErrorReport,
   type Fault,
   KoinonError,
   messageOf,
-  toErrorReport,
 } from './errors.ts'
 export { containsLayers, decodeLayers, formatLayers, type LayerRange, layersIn } from './layer-range.ts'
 export { createLogger, type LogFields, type Logger, type LogLevel, type LogOptions, silentLogger } from './log.ts'

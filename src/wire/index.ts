@@ -13,7 +13,7 @@ export {
 } from './hello.ts'
 export * from './limits.ts'
 export * from './node-contract.ts'
-export { type NodeOffer, nodeOfferSchema, type StageOffer, stageOfferSchema } from './offer.ts'
+export { type NodeOffer, nodeOfferSchema, type StageOffer } from './offer.ts'
 export { AGENT, PROTOCOLS, type ProtocolId } from './protocols.ts'
 export * from './openai.ts'
 export {

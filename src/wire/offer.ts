@@ -11,7 +11,7 @@ const layers = z
   .refine(range => range.first < range.last, 'first must be below last')
 
 /** A stage that a peer serves now. */
-export const stageOfferSchema = z.object({
+const stageOfferSchema = z.object({
   /** Model id: SHA-256 of the canonical core, 64 hexadecimal digits. */
   model: modelId,
   /** The model's own name, for people. */
