@@ -2,6 +2,7 @@
  * `npm run -s bench -- NAME [options] --json`: measures one thing beside its reference in the same run. Machines are
  * noisy, so rounds of ours and of the reference alternate and medians are compared; the ratios are what counts.
  */
+import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
 import { benchEngine } from './lib/engine-bench.ts'
 import { benchPipeline } from './lib/pipeline-bench.ts'
@@ -13,7 +14,7 @@ const HELP = `usage: npm run -s bench -- NAME --model FILE [options]
   pipeline    stages in real processes on loopback beside one engine process: decode and time added per hop
 
   --model FILE    a GGUF file
-  --threads N     threads of every engine (default: the cores allowed)
+  --threads N     threads of every engine (default: all cores but one, as "koinon up" has it)
   --rounds N      interleaved rounds (default 5)
   --tokens N      tokens decoded in a round (default 64)
   --prompt N      positions of the prompt (default 512)
@@ -38,7 +39,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     model: { type: 'string' },
-    threads: { type: 'string', default: String(navigator.hardwareConcurrency) },
+    threads: { type: 'string', default: String(Math.max(1, availableParallelism() - 1)) },
     rounds: { type: 'string', default: '5' },
     tokens: { type: 'string', default: '64' },
     prompt: { type: 'string', default: '512' },

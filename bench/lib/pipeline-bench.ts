@@ -7,13 +7,14 @@
  * because a step crosses stages + 1 hops: entry to first, stage to stage, last to entry.
  */
 import { silentLogger, systemClock } from '#base'
-import { createEdgeEngine, createReference } from '#engine'
+import { createReference } from '#engine'
 import { GREEDY } from '#wire'
 import type { SwarmNode } from '../../test/support/swarm.ts'
 import type { BenchOptions } from '../main.ts'
 import { startEngineProcess } from './engine-process.ts'
-import { type BenchModel, readModel } from './model.ts'
-import { equalRanges, type NodeChain, startChain } from './node-chain.ts'
+import { type HopParts, measureHopParts } from './hop-parts.ts'
+import { readModel } from './model.ts'
+import { equalRanges, startChain } from './node-chain.ts'
 import { randomPrompt } from './prompts.ts'
 import { median, type Result } from './report.ts'
 
@@ -34,7 +35,6 @@ export async function benchPipeline(options: BenchOptions): Promise<Result> {
   const chain = await startChain({ model: model.file, layers: equalRanges(layerCount, stages), threads, contextMax })
   const steps = { pipeline: [] as number[], single: [] as number[], reference: [] as number[] }
   const prefills = { pipeline: [] as number[], single: [] as number[] }
-  let parts: HopParts = { hop_pipe_ms: 0, hop_wire_ms: 0 }
   const notes = [`processes: entry ${chain.entry.ready.pid}, ${chain.stages.map(describeStage).join(', ')}`]
   try {
     await runRound(chain.entry, prompt, 4)
@@ -55,11 +55,10 @@ export async function benchPipeline(options: BenchOptions): Promise<Result> {
         `round ${round}: step ${last(steps.pipeline)} ms (one engine ${last(steps.single)}, libllama ${last(steps.reference)})`,
       )
     }
-    parts = await hopParts(chain, model)
   } finally {
     await Promise.all([chain.stop(), single.stop(), reference.stop()])
   }
-  return toResult(options, { steps, prefills, parts, notes })
+  return toResult(options, { steps, prefills, parts: await measureHopParts(model), notes })
 }
 
 function toResult(
@@ -131,32 +130,4 @@ async function runRound(entry: SwarmNode, prompt: readonly number[], count: numb
 
 function describeStage(stage: SwarmNode): string {
   return `${stage.ready.pid} [${stage.ready.layers}]`
-}
-
-/** Where a hop's time goes; the rest is scheduling, threads that start, and caches that another process has used. */
-type HopParts = {
-  /** Into an engine child and back: one crossing for each hop (every stage's, and the edge's at the entry). */
-  readonly hop_pipe_ms: number
-  /** One way over the connection: half the round-trip time of the nodes' own pings. */
-  readonly hop_wire_ms: number
-}
-
-const PIPE_CALLS = 500
-
-async function hopParts(chain: NodeChain, model: BenchModel): Promise<HopParts> {
-  const peers = await chain.entry.client.peers()
-  const hopWireMs = median(peers.map(peer => (peer.rttMs ?? Number.NaN) / 2))
-  const edge = createEdgeEngine({ clock: systemClock, log: silentLogger }, { threads: 1, device: 'cpu' })
-  try {
-    await edge.load({ file: model.file })
-    const times: number[] = []
-    for (let call = 0; call < PIPE_CALLS; call++) {
-      const startedAt = performance.now()
-      await edge.tokenize('a', { addSpecial: false, parseSpecial: false })
-      times.push(performance.now() - startedAt)
-    }
-    return { hop_pipe_ms: median(times), hop_wire_ms: hopWireMs }
-  } finally {
-    await edge.stop()
-  }
 }
