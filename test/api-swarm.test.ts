@@ -3,77 +3,34 @@
  * layers.
  */
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { request as httpRequest, type IncomingMessage } from 'node:http'
-import { createInterface } from 'node:readline'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
-import OpenAI, { BadRequestError, NotFoundError } from 'openai'
+import OpenAI, { APIError, BadRequestError, NotFoundError } from 'openai'
 import type { NodeStatus } from '#wire'
+import { koinonUp, temporaryDir } from './support/command.ts'
+import { writeRandomGguf } from './support/random-gguf.ts'
 import { collect } from './support/scripted-node.ts'
+import { startSwarm, type Swarm, until as untilGiven } from '../tools/swarm.ts'
 
 const MODEL = 'Storyteller'
-const PROGRAM = fileURLToPath(new URL('../bin/koinon.mjs', import.meta.url))
 
-/** What `koinon up --json` says when it is ready. */
-type Ready = {
-  readonly event: string
-  readonly addresses: readonly string[]
-  readonly api?: string
-  readonly socket: string
-}
-type Running = { readonly child: ChildProcess; readonly ready: Ready }
-
-const running: Running[] = []
+let swarm: Swarm
 let client: OpenAI
 
-async function up(...options: string[]): Promise<Running> {
-  const args = [PROGRAM, 'up', '--temporary', '--json', '--threads', '1', '--device', 'cpu', ...options]
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
-  let complaint = ''
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    complaint += text
-  })
-  for await (const line of createInterface({ input: child.stdout })) {
-    const ready = JSON.parse(line) as Ready
-    if (ready.event !== 'ready') continue
-    child.stdout.resume()
-    const node = { child, ready }
-    running.push(node)
-    return node
-  }
-  throw new Error(`the node ended before it was ready: ${complaint}`)
-}
-
 before(async () => {
-  const stages = await Promise.all([up('--layers', '0-4', '--api', 'none'), up('--layers', '4-8', '--api', 'none')])
-  const peers = stages.flatMap(({ ready }) => ['--peer', ready.addresses[0] ?? assert.fail('no address')])
-  const entry = await up('--layers', 'none', '--api', '127.0.0.1:0', ...peers)
-  const api = entry.ready.api ?? assert.fail('no API')
-  // The entry knows its peers' layers a moment after it is up; a request before that is told to come back.
-  client = new OpenAI({ baseURL: `${api}/v1`, apiKey: 'none', maxRetries: 5 })
+  swarm = await startSwarm({ nodes: [{ layers: 'none', api: true }, { layers: '0-4' }, { layers: '4-8' }] })
+  client = new OpenAI({ baseURL: `${swarm.nodes[0]?.ready.api}/v1`, apiKey: 'none', maxRetries: 0 })
 })
 
-after(async () => {
-  for (const { child } of running) child.kill('SIGTERM')
-  await Promise.all(running.map(async ({ child }) => child.exitCode ?? once(child, 'exit')))
-})
-
-async function status({ ready }: Running): Promise<NodeStatus> {
-  const request = httpRequest({ socketPath: ready.socket, path: '/local/status', agent: false }).end()
-  const [response] = (await once(request, 'response')) as [IncomingMessage]
-  return JSON.parse((await collect(response.setEncoding('utf8'))).join('')) as NodeStatus
-}
+after(() => swarm.stop())
 
 /** Asks every node until `isReached` holds for what they say. */
 async function until(isReached: (all: readonly NodeStatus[]) => boolean, withinMs: number): Promise<void> {
-  const end = performance.now() + withinMs
-  for (;;) {
-    const all = await Promise.all(running.map(status))
-    if (isReached(all)) return
-    assert.ok(performance.now() < end, JSON.stringify(all.map(({ kvRows, generations }) => ({ kvRows, generations }))))
+  const read = async (): Promise<true | undefined> => {
+    const all = await Promise.all(swarm.nodes.map(node => node.client.status()))
+    return isReached(all) ? true : undefined
   }
+  await untilGiven(read, { what: 'that state of all nodes', timeoutMs: withinMs })
 }
 
 function about(subject: string, maxTokens = 24): OpenAI.ChatCompletionCreateParamsNonStreaming {
@@ -145,4 +102,21 @@ test('what cannot be answered is a clear error, and the next request is answered
     (error: unknown) => error instanceof BadRequestError,
   )
   assert.ok((await textOf(about('a fox'))).length > 20)
+})
+
+test('a chat template that loops for ever is an error of that request; completions of the same model go on', async t => {
+  const directory = temporaryDir(t)
+  const model = join(directory, 'loop.gguf')
+  await writeRandomGguf(model, {
+    architecture: 'llama',
+    chatTemplate: '{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}',
+  })
+  const { ready, child } = await koinonUp(t, ['--temporary', '--api', '127.0.0.1:0', '--model', model])
+  const looping = new OpenAI({ baseURL: `${ready.api}/v1`, apiKey: 'none', maxRetries: 0 })
+  const id = ready.modelId ?? ''
+  const chat = looping.chat.completions.create({ model: id, messages: [{ role: 'user', content: 'Hi' }] })
+  await assert.rejects(chat, (error: unknown) => error instanceof APIError && error.code === 'format_template_timeout')
+  const answer = await looping.completions.create({ model: id, prompt: 'Hi', max_tokens: 4, temperature: 0 })
+  assert.equal(answer.usage?.completion_tokens, 4)
+  assert.equal(child.exitCode, null)
 })

@@ -4,7 +4,7 @@ import { copyFile, mkdtemp, open, rm, truncate } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { startSwarm, STORYTELLER, type SwarmOptions } from './support/swarm.ts'
+import { startSwarm, STORYTELLER, type SwarmOptions } from '../tools/swarm.ts'
 
 let directory: string
 

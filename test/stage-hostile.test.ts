@@ -9,7 +9,7 @@ import { generateNodeKey } from '#crypto'
 import { createHost, type Host } from '#net'
 import { encodeStageStart, GREEDY, PROTOCOLS, type StageOpen, type StagePurpose, type StepHeader } from '#wire'
 import { RawStream } from './support/pipeline/raw-peer.ts'
-import { startSwarm, type Swarm, type SwarmNode, until } from './support/swarm.ts'
+import { startSwarm, type Swarm, type SwarmNode, until } from '../tools/swarm.ts'
 
 const CONTEXT = 512
 

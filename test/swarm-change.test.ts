@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type CompletionRequest, GREEDY } from '#wire'
-import { startSwarm, type SwarmNode, until, untilWhole } from './support/swarm.ts'
+import { startSwarm, type SwarmNode, until, untilWhole } from '../tools/swarm.ts'
 
 const QUESTION: CompletionRequest = {
   model: 'Storyteller',

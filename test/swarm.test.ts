@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { decodeLayers } from '#base'
 import { type CompletionEvent, type CompletionRequest, GREEDY, type NodeStatus } from '#wire'
-import { startSwarm, type Swarm, type SwarmNode, until } from './support/swarm.ts'
+import { startSwarm, type Swarm, type SwarmNode, until } from '../tools/swarm.ts'
 
 let swarm: Swarm
 

@@ -5,11 +5,12 @@
  * The nodes are ordinary `koinon up` processes. Each ends by itself when this process does, however it ends: its
  * standard input ends then.
  */
+import { once } from 'node:events'
+import { createServer } from 'node:net'
 import { parseArgs } from 'node:util'
 import { fileURLToPath } from 'node:url'
-import { messageOf, sleep, systemClock } from '#base'
+import { messageOf, sleep, systemClock, systemRandom, toHex } from '#base'
 import {
-  createLocalClient,
   createOutput,
   createPaint,
   createSignals,
@@ -22,9 +23,11 @@ import {
   wantsColour,
 } from '#cli'
 import { GREEDY, type ModelSummary } from '#wire'
-import { type RunningNode, startSwarm, type Swarm } from './swarm.ts'
+import { startSwarm, type Swarm, type SwarmNode } from './swarm.ts'
 
 const NODES = 3
+const SECRET_BYTES = 32
+const PORTS_TRIED_MAX = 100
 const MODEL = fileURLToPath(new URL('../models/storyteller-2m-q8_0.gguf', import.meta.url))
 const FIRST_PROMPT = 'Tell me a story about a fox and a lantern.'
 const API_PORT = 11_435
@@ -64,22 +67,23 @@ async function run(once: string | undefined): Promise<number> {
   try {
     if (stderr.isTty) stderr.write(paint.dim(`Starting ${NODES} nodes …`))
     const startedAt = performance.now()
+    const api = `127.0.0.1:${await freePortFrom(API_PORT)}`
     swarm = await startSwarm({
-      nodes: NODES,
+      nodes: [{ layers: 'auto', api }, { layers: 'auto' }, { layers: 'auto' }],
       model: MODEL,
-      apiPort: API_PORT,
+      secret: toHex(systemRandom.bytes(SECRET_BYTES)),
+      isTemporary: true,
+      isDetached: true,
+      whole: false,
       signal: starting.signal,
       onLog: (pid, line) => stderr.write(`${paint.dim(`[process ${pid}] ${printable(line)}`)}\n`),
     })
     const entry = swarm.nodes.find(node => node.ready.api !== undefined)
     if (entry === undefined) throw new Error('no node serves the API')
-    const client = createLocalClient(
-      { clock: systemClock },
-      { socket: entry.ready.socket, dataDir: entry.ready.dataDir },
-    )
+    const { client } = entry
     const model = await untilWhole(client, starting.signal)
     if (stderr.isTty) stderr.write('\r\u001b[K')
-    printSwarm(swarm.nodes, model, performance.now() - startedAt)
+    printSwarm(inLayerOrder(swarm.nodes), model, performance.now() - startedAt)
     stopListening()
     return once === undefined ? await chat(client, model) : await answerOnce(client, model, once)
   } catch (error) {
@@ -106,7 +110,12 @@ async function untilWhole(client: LocalClient, signal: AbortSignal): Promise<Mod
   }
 }
 
-function printSwarm(nodes: readonly RunningNode[], model: ModelSummary, startMs: number): void {
+function inLayerOrder(nodes: readonly SwarmNode[]): readonly SwarmNode[] {
+  const first = ({ ready }: SwarmNode): number => Number.parseInt(ready.layers, 10)
+  return [...nodes].sort((a, b) => first(a) - first(b))
+}
+
+function printSwarm(nodes: readonly SwarmNode[], model: ModelSummary, startMs: number): void {
   const rows = nodes.map(({ ready }, index) => ({ ready, name: `  ${index + 1}` }))
   const table = renderTable(
     rows,
@@ -169,4 +178,19 @@ async function chat(client: LocalClient, model: ModelSummary): Promise<number> {
     },
     { model, answer: { sampling: GREEDY }, firstQuestion: FIRST_PROMPT },
   )
+}
+
+/** The first port from here on that is free now. */
+async function freePortFrom(first: number): Promise<number> {
+  for (let port = first; port < first + PORTS_TRIED_MAX; port++) {
+    const server = createServer()
+    const isFree = await new Promise<boolean>(resolve => {
+      server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true))
+    })
+    if (!isFree) continue
+    server.close()
+    await once(server, 'close')
+    return port
+  }
+  return 0
 }

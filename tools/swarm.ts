@@ -1,144 +1,234 @@
 /**
- * Starts a private swarm of `koinon up` processes on loopback: a random secret, temporary data directories, and each
- * node told of all others, so that it does not matter which is there first.
+ * Starts a private swarm of real `koinon up` processes on loopback, for `npm start`, tests and benchmarks: ports of the
+ * system's choice, temporary data directories, and the first node as the only contact of the others, so that they must
+ * find each other. Each node ends by itself when this process does, however it ends: its standard input ends then.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
-import { systemRandom, toHex } from '#base'
-import type { ReadyEvent, UpEvent } from '#cli'
+import { systemClock } from '#base'
+import { createLocalClient, type LocalClient, type ReadyEvent, type UpEvent } from '#cli'
 
-export type RunningNode = { readonly ready: ReadyEvent }
+export const STORYTELLER = fileURLToPath(new URL('../models/storyteller-2m-q8_0.gguf', import.meta.url))
 
-export interface Swarm {
-  /** In the order of their layers. */
-  readonly nodes: readonly RunningNode[]
-  /** Ends every node; resolves when all are gone. Idempotent. */
-  stop(): Promise<void>
+export type NodeSpec = {
+  /** "A-B", "none" or "auto", as `--layers` takes it. */
+  readonly layers: string
+  /** Serve the HTTP API: here ("HOST:PORT"), or on a free port. @default false */
+  readonly api?: string | true
+  /** More arguments of `koinon up`. */
+  readonly args?: readonly string[]
 }
 
 export type SwarmOptions = {
-  readonly nodes: number
-  /** GGUF file whose layers the nodes share. */
-  readonly model: string
-  /** The first node serves the API here, or at the next port that is free. */
-  readonly apiPort: number
-  readonly signal: AbortSignal
-  /** A line that a node logged. */
-  readonly onLog: (pid: number, line: string) => void
+  /** In the order of their start; the first is whom the others dial. */
+  readonly nodes: readonly NodeSpec[]
+  /** GGUF file. @default the built-in storyteller */
+  readonly model?: string
+  /** @default 1 */
+  readonly threads?: number
+  readonly slots?: number
+  readonly ctx?: number
+  /** Wait until every node knows a route through all layers. @default true */
+  readonly whole?: boolean
+  /** Longest start of the whole swarm, in milliseconds. @default 60_000 */
+  readonly startMsMax?: number
+  /** What admits peers. @default none: an open swarm */
+  readonly secret?: string
+  /** Nodes remove their own data directories, also where this process is killed. @default false */
+  readonly isTemporary?: boolean
+  /** Nodes get process groups of their own, so that Ctrl-C in the terminal is not for them. @default false */
+  readonly isDetached?: boolean
+  /** Ends a start that is not wanted any more. */
+  readonly signal?: AbortSignal
+  /** A line that a node wrote to its standard error. */
+  readonly onLog?: (pid: number, line: string) => void
+}
+
+/** One running process. */
+export interface SwarmNode {
+  readonly ready: ReadyEvent
+  /** Talks with the node over its local socket. */
+  readonly client: LocalClient
+  /** The last lines that the node wrote to its standard error. */
+  log(): string
+  /** Ends the process; resolves with its exit code when it is gone, null where a signal ended it. Idempotent. */
+  stop(): Promise<number | null>
+  /** Ends the process as a crash of the machine would. */
+  kill(): Promise<void>
+}
+
+export interface Swarm extends AsyncDisposable {
+  readonly nodes: readonly SwarmNode[]
+  /** Starts one more node, which dials the first one; resolves when it has its layers. */
+  add(spec: NodeSpec): Promise<SwarmNode>
+  /** Ends every node; resolves when all are gone. Idempotent. */
+  stop(): Promise<void>
 }
 
 type Child = ChildProcessByStdio<Writable, Readable, Readable>
 
 const COMMAND = fileURLToPath(new URL('../bin/koinon.mjs', import.meta.url))
-const STOP_MS_MAX = 10_000
-const SECRET_BYTES = 32
-const PORTS_TRIED_MAX = 100
+const LOG_LINES_MAX = 200
+const STOP_MS_MAX = 15_000
 
-/** Resolves when every node has its layers. @throws where one fails; the others are stopped then */
+/** Resolves when every node has its layers and knows a whole route. @throws where one fails; all are stopped then */
 export async function startSwarm(options: SwarmOptions): Promise<Swarm> {
-  const secret = toHex(systemRandom.bytes(SECRET_BYTES))
-  const [apiPort, ports] = await Promise.all([freePortFrom(options.apiPort), freePorts(options.nodes)])
-  const addresses = ports.map(port => `/ip4/127.0.0.1/tcp/${port}`)
-  const children = addresses.map((address, index) => {
-    const api = index === 0 ? `127.0.0.1:${apiPort}` : 'none'
-    const peers = addresses.filter(other => other !== address).flatMap(other => ['--peer', other])
-    const args = ['--model', options.model, '--expect-nodes', String(options.nodes), '--listen', address, '--api', api]
-    return startNode([...args, ...peers], secret)
-  })
+  const directory = options.isTemporary === true ? undefined : await mkdtemp(join(tmpdir(), 'koinon-swarm-'))
+  const processes: NodeProcess[] = []
   const stop = async (): Promise<void> => {
-    await Promise.all(children.map(stopNode))
+    await Promise.all(processes.map(process => process.stop()))
+    if (directory !== undefined) await rm(directory, { recursive: true, force: true })
+  }
+  const start = (spec: NodeSpec, contact?: string): NodeProcess => {
+    const dataDir = directory === undefined ? undefined : join(directory, String(processes.length))
+    const process = new NodeProcess(argumentsOf(options, spec, { dataDir, contact }), options)
+    processes.push(process)
+    return process
   }
   const onAbort = (): void => void stop()
-  options.signal.addEventListener('abort', onAbort, { once: true })
+  options.signal?.addEventListener('abort', onAbort, { once: true })
   try {
-    const nodes = await Promise.all(children.map((child, index) => untilReady(child, index, options)))
-    return { nodes: nodes.sort((a, b) => firstLayer(a) - firstLayer(b)), stop }
+    const startMsMax = options.startMsMax ?? 60_000
+    const [first, ...others] = options.nodes
+    const contact = await start(first ?? { layers: 'auto' }).listening
+    for (const spec of others) start(spec, contact)
+    const nodes = await withinMs(startMsMax, Promise.all(processes.map(process => process.node)))
+    if (options.whole !== false) await Promise.all(nodes.map(untilWhole))
+    const add = (spec: NodeSpec): Promise<SwarmNode> => withinMs(startMsMax, start(spec, contact).node)
+    return { nodes, add, stop, [Symbol.asyncDispose]: stop }
   } catch (error) {
+    const logs = processes.map((process, index) => `node ${index}:\n${process.log()}`).join('\n')
     await stop()
-    throw error
+    throw new Error(`the swarm did not start\n${logs}`, { cause: error })
   } finally {
-    options.signal.removeEventListener('abort', onAbort)
+    options.signal?.removeEventListener('abort', onAbort)
   }
 }
 
-function startNode(args: readonly string[], secret: string): Child {
-  return spawn(
-    process.execPath,
-    [COMMAND, 'up', '--json', '--exit-with-parent', '--temporary', '--threads', '1', '--log-level', 'error', ...args],
-    {
-      env: { ...process.env, KOINON_SWARM_SECRET: secret },
-      stdio: ['pipe', 'pipe', 'pipe'],
-      // Its own process group: Ctrl-C in the terminal is for the chat, and the nodes end when we say so, or end.
-      detached: true,
-      windowsHide: true,
-    },
-  )
+/** Asks again and again until `read` gives something. @throws after `timeoutMs`, with what was waited for */
+export async function until<T>(
+  read: () => Promise<T | undefined>,
+  options: { readonly what: string; readonly timeoutMs: number },
+): Promise<T> {
+  const end = performance.now() + options.timeoutMs
+  for (;;) {
+    const value = await read()
+    if (value !== undefined) return value
+    if (performance.now() > end) throw new Error(`${options.what} did not come within ${options.timeoutMs} ms`)
+    await new Promise(resolve => setTimeout(resolve, 10))
+  }
 }
 
-async function untilReady(child: Child, index: number, options: SwarmOptions): Promise<RunningNode> {
-  createInterface({ input: child.stderr }).on('line', line => options.onLog(child.pid ?? 0, line))
-  // A node that dies while we write to it is reported by its exit.
-  child.stdin.on('error', () => undefined)
-  return new Promise((resolve, reject) => {
-    let failure: string | undefined
+function argumentsOf(
+  options: SwarmOptions,
+  spec: NodeSpec,
+  { dataDir, contact }: { readonly dataDir: string | undefined; readonly contact: string | undefined },
+): string[] {
+  // Automatic nodes of the first hour share the layers out; one that is added takes what is missing.
+  const autoCount = options.nodes.includes(spec) ? options.nodes.filter(({ layers }) => layers === 'auto').length : 1
+  const args = ['--model', options.model ?? STORYTELLER, '--layers', spec.layers]
+  args.push(...(dataDir === undefined ? ['--temporary'] : ['--data-dir', dataDir]))
+  args.push('--listen', '/ip4/127.0.0.1/tcp/0', '--api', spec.api === true ? '127.0.0.1:0' : (spec.api ?? 'none'))
+  args.push('--threads', String(options.threads ?? 1), '--device', 'cpu')
+  if (spec.layers === 'auto' && autoCount > 1) args.push('--expect-nodes', String(autoCount))
+  if (contact !== undefined) args.push('--peer', contact)
+  if (options.slots !== undefined) args.push('--slots', String(options.slots))
+  if (options.ctx !== undefined) args.push('--ctx', String(options.ctx))
+  return [...args, ...(spec.args ?? [])]
+}
+
+/** Resolves once the node knows a route through all layers. */
+export async function untilWhole(node: SwarmNode): Promise<void> {
+  const isWhole = async (): Promise<true | undefined> =>
+    (await node.client.models())[0]?.isComplete === true ? true : undefined
+  await until(isWhole, { what: 'a route through all layers', timeoutMs: 20_000 })
+}
+
+class NodeProcess {
+  /** Settles with the first address that the node can be dialled at. */
+  readonly listening: Promise<string>
+  readonly node: Promise<SwarmNode>
+  readonly #child: Child
+  readonly #lines: string[] = []
+  readonly #exit: Promise<number | null>
+
+  constructor(args: readonly string[], options: Pick<SwarmOptions, 'secret' | 'isDetached' | 'onLog'>) {
+    const child = spawn(process.execPath, [COMMAND, 'up', '--json', '--exit-with-parent', ...args], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: { ...process.env, ...(options.secret === undefined ? {} : { KOINON_SWARM_SECRET: options.secret }) },
+      detached: options.isDetached === true,
+      windowsHide: true,
+    })
+    this.#child = child
+    this.#exit = once(child, 'exit').then(([code]) => code as number | null)
+    const listening = Promise.withResolvers<string>()
+    const node = Promise.withResolvers<SwarmNode>()
+    this.listening = listening.promise
+    this.node = node.promise
+    // Both may fail before anybody waits for them.
+    for (const promise of [this.listening, this.node]) promise.catch(() => undefined)
+    child.stdin.on('error', () => undefined) // A node that died says so by its exit.
+    createInterface({ input: child.stderr }).on('line', line => {
+      this.#note(line)
+      options.onLog?.(child.pid ?? 0, line)
+    })
     createInterface({ input: child.stdout }).on('line', line => {
       const event = JSON.parse(line) as UpEvent
-      if (event.event === 'ready') resolve({ ready: event })
-      if (event.event === 'failed') failure = `${event.message} [${event.code}]`
+      if (event.event === 'progress' && event.phase === 'listening') listening.resolve(event.text?.split(' ')[0] ?? '')
+      if (event.event === 'ready') node.resolve(this.#toNode(event))
+      if (event.event === 'failed') this.#note(`${event.message} [${event.code}]`)
     })
-    child.on('error', reject)
-    child.on('close', (code, signal) => {
-      reject(new Error(`node ${index + 1} ended: ${failure ?? `exit code ${code ?? signal}`}`))
+    child.on('error', error => this.#note(error.message))
+    child.on('close', code => {
+      const error = new Error(`a node ended with exit code ${code}:\n${this.log()}`)
+      listening.reject(error)
+      node.reject(error)
     })
-  })
-}
-
-async function stopNode(child: Child): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return
-  const gone = once(child, 'exit')
-  child.stdin.end()
-  const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS_MAX)
-  await gone
-  clearTimeout(timer)
-}
-
-/** Ports that were free a moment ago. Another program may take one before its node does; the node says so then. */
-async function freePorts(count: number): Promise<readonly number[]> {
-  const servers = await Promise.all(Array.from({ length: count }, () => listen(0)))
-  const ports = servers.map(({ port }) => port)
-  await Promise.all(servers.map(({ close }) => close()))
-  return ports
-}
-
-async function freePortFrom(first: number): Promise<number> {
-  for (let port = first; port < first + PORTS_TRIED_MAX; port++) {
-    const server = await listen(port).catch(() => undefined)
-    if (server === undefined) continue
-    await server.close()
-    return port
   }
-  return 0
-}
 
-async function listen(port: number): Promise<{ readonly port: number; readonly close: () => Promise<void> }> {
-  const server = createServer()
-  server.listen(port, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  const bound = typeof address === 'object' && address !== null ? address.port : port
-  const close = async (): Promise<void> => {
-    server.close()
-    await once(server, 'close')
+  log(): string {
+    return this.#lines.join('\n')
   }
-  return { port: bound, close }
+
+  async stop(): Promise<number | null> {
+    this.#child.stdin.end()
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_MS_MAX)
+    const code = await this.#exit
+    clearTimeout(timer)
+    return code
+  }
+
+  #toNode(ready: ReadyEvent): SwarmNode {
+    return {
+      ready,
+      client: createLocalClient({ clock: systemClock }, { socket: ready.socket, dataDir: ready.dataDir }),
+      log: () => this.log(),
+      stop: () => this.stop(),
+      kill: async () => {
+        this.#child.kill('SIGKILL')
+        await this.#exit
+      },
+    }
+  }
+
+  #note(line: string): void {
+    this.#lines.push(line)
+    if (this.#lines.length > LOG_LINES_MAX) this.#lines.shift()
+  }
 }
 
-/** For putting nodes in the order of their layers; one without layers comes last. */
-function firstLayer({ ready }: RunningNode): number {
-  const first = Number.parseInt(ready.layers, 10)
-  return Number.isNaN(first) ? Number.POSITIVE_INFINITY : first
+async function withinMs<T>(timeoutMs: number, promise: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => late.reject(new Error(`it took longer than ${timeoutMs} ms`)), timeoutMs)
+  try {
+    return await Promise.race([promise, late.promise])
+  } finally {
+    clearTimeout(timer)
+  }
 }

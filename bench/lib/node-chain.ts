@@ -3,7 +3,7 @@
  * holds no layers, so that no hop is to the entry itself.
  */
 import { formatLayers, type LayerRange } from '#base'
-import { startSwarm, type SwarmNode } from '../../test/support/swarm.ts'
+import { startSwarm, type SwarmNode } from '../../tools/swarm.ts'
 
 export type ChainOptions = {
   readonly model: string

@@ -6,7 +6,7 @@ import { silentLogger, systemClock } from '#base'
 import { createReference } from '#engine'
 import { GREEDY } from '#wire'
 import type { BenchModel } from './model.ts'
-import type { SwarmNode } from '../../test/support/swarm.ts'
+import type { SwarmNode } from '../../tools/swarm.ts'
 import { equalRanges, type NodeChain, startChain } from './node-chain.ts'
 import { randomPrompt } from './prompts.ts'
 

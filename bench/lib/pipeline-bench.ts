@@ -9,7 +9,7 @@
 import { silentLogger, systemClock } from '#base'
 import { createReference } from '#engine'
 import { GREEDY } from '#wire'
-import type { SwarmNode } from '../../test/support/swarm.ts'
+import type { SwarmNode } from '../../tools/swarm.ts'
 import type { BenchOptions } from '../main.ts'
 import { startEngineProcess } from './engine-process.ts'
 import { type HopParts, measureHopParts } from './hop-parts.ts'
