@@ -54,6 +54,12 @@ export const STREAM_READ_PIECES_MAX = 1_024
 /** Time between two pings of one connection, in milliseconds. */
 export const PING_INTERVAL_MS = 15_000
 
+/** Pings that follow one another quickly when a peer has joined, so that its distance is known soon. */
+export const PINGS_FIRST = 4
+
+/** Time between an answer and the next of these first pings, in milliseconds. */
+export const PING_FIRST_INTERVAL_MS = 500
+
 /** Pings in a row that may go unanswered before the connection counts as dead. */
 export const PINGS_MISSED_MAX = 2
 

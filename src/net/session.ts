@@ -36,7 +36,9 @@ import {
   HELLO_TOKENS_MAX,
   HELLO_TOKENS_PER_SECOND,
   OFFER_INTERVAL_MS,
+  PING_FIRST_INTERVAL_MS,
   PING_INTERVAL_MS,
+  PINGS_FIRST,
   PINGS_MISSED_MAX,
 } from './limits.ts'
 import { TokenBucket } from './token-bucket.ts'
@@ -94,6 +96,7 @@ export class Session {
   #hasSentInfo = false
   #ping: { readonly id: number; readonly sentAt: number } | undefined
   #pingsMissed = 0
+  #pongs = 0
   #offerSentAt = Number.NEGATIVE_INFINITY
   #isOfferDue = false
   #hangUp: Promise<void> | undefined
@@ -305,6 +308,10 @@ export class Session {
       this.end(this.#lost())
       return
     }
+    this.#sendPing()
+  }
+
+  #sendPing(): void {
     // A peer that does not read gets no second ping to keep; it still has to answer the first.
     if (this.#stream?.writableNeedsDrain === true && this.#ping !== undefined) return
     this.#ping = { id: this.#deps.random.uint32(), sentAt: this.#deps.clock.monotonic() }
@@ -317,9 +324,13 @@ export class Session {
     this.#ping = undefined
     this.#pingsMissed = 0
     const sampleMs = this.#deps.clock.monotonic() - ping.sentAt
-    // Smoothed as TCP does (RFC 6298).
-    this.rttMs = this.rttMs === undefined ? sampleMs : this.rttMs + (sampleMs - this.rttMs) / 8
+    // Smoothed as TCP does (RFC 6298), but a shorter time is believed at once: no path answers faster than it is, and
+    // the first answers come while both nodes are busy with starting.
+    const before = this.rttMs ?? sampleMs
+    this.rttMs = sampleMs < before ? sampleMs : before + (sampleMs - before) / 8
     this.#owner.onRtt(this)
+    this.#pongs++
+    if (this.#pongs < PINGS_FIRST) this.#after(PING_FIRST_INTERVAL_MS, () => this.#sendPing())
   }
 
   #sendAll(messages: readonly HelloMessage[]): void {

@@ -5,7 +5,7 @@
  *     idle -> opening -> open
  *       ^--------'--------'     lost: its generations fail; the next one that needs the link opens it again
  */
-import { type ByteStream, type CancelTimer, type Clock, codeOf, type Logger, withDeadline } from '#base'
+import { type ByteStream, type CancelTimer, type Clock, codeOf, type Logger, StreamError, withDeadline } from '#base'
 import {
   encodeStageControl,
   encodeStageStart,
@@ -187,7 +187,7 @@ export class Links {
       entry.state = { status: 'open', writer, stream }
       writer.attach(stream)
       await this.#read(entry, stream)
-      throw new Error('the other side closed the stream')
+      throw new StreamError({ code: 'STREAM_CLOSED' }, 'the other side closed the stream')
     } catch (error) {
       if (isOurs()) this.#lose(entry, error)
       else this.#deps.log.debug('a link ended', { peer, purpose, code: codeOf(error) })
@@ -227,7 +227,8 @@ export class Links {
       this.#entries.delete(`${purpose} ${peer}`)
       return
     }
-    this.#deps.log.warn('a link was lost', { peer, purpose, code: codeOf(error) })
+    // What needed the link fails with an error of its own; a peer that stops is nothing to warn of.
+    this.#deps.log.info('a link was lost', { peer, purpose, code: codeOf(error) })
     this.#deps.events.lost(peer, purpose, error)
   }
 }
