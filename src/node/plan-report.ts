@@ -85,8 +85,9 @@ function summarise({ model, nodes }: PlanFacts, placement: Placement | PlanFault
   const given = `${machines} ${formatBytes(memoryBytes)}`
   if (isPlanFault(placement)) return `${given}; ${describePlanFault(placement)}`
   const needed = placement.stages.reduce((sum, stage) => sum + stage.weightBytes + stage.kvBytes, 0)
-  const shares = placement.stages.map(stage => layersIn(stage.layers)).join(' + ')
-  return `it fits: ${given}, the ${model.config.layerCount} layers (${shares}) with their KV cache need ${formatBytes(needed)}`
+  const counts = placement.stages.map(stage => layersIn(stage.layers))
+  const shares = counts.length === 1 ? '' : ` (${counts.join(' + ')})`
+  return `it fits: ${given}, the ${model.config.layerCount} layers${shares} with their KV cache need ${formatBytes(needed)}`
 }
 
 /** The route that a prompt would take now, and its speed by measured steps. */
