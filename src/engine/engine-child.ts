@@ -43,7 +43,8 @@ type Waiting = {
   readonly reject: (error: Error) => void
   readonly onEvent: ((payload: Uint8Array) => void) | undefined
   readonly timeoutMs: number
-  cancelTimer: CancelTimer
+  /** Clock.monotonic() when it will have waited too long. */
+  deadlineAt: number
 }
 
 const ENTRY = fileURLToPath(new URL('./child/main.ts', import.meta.url))
@@ -56,6 +57,9 @@ export class EngineChild {
   readonly #reader = new MessageReader(CHILD_FRAME_BYTES_MAX)
   readonly #ready = Promise.withResolvers<void>()
   #nextId = 1
+  /** When the deadlines of what waits are looked at next; infinity: not at all. */
+  #watchAt = Number.POSITIVE_INFINITY
+  #cancelWatch: CancelTimer | undefined
   #stderr = ''
   /** Why we ended it ourselves, where we did. */
   #killReason: string | undefined
@@ -126,9 +130,10 @@ export class EngineChild {
     const id = this.#nextId++
     const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>()
     const timeoutMs = options.timeoutMs ?? CHILD_REQUEST_MS_MAX
-    const cancelTimer = this.#startTimer(timeoutMs)
-    this.#waiting.set(id, { resolve, reject, onEvent: options.onEvent, timeoutMs, cancelTimer })
+    const deadlineAt = this.#clock.monotonic() + timeoutMs
+    this.#waiting.set(id, { resolve, reject, onEvent: options.onEvent, timeoutMs, deadlineAt })
     sendMessage(this.#pipe, { id, kind }, payload)
+    this.#watch(deadlineAt)
     return promise
   }
 
@@ -163,8 +168,24 @@ export class EngineChild {
     return new EngineError({ code: 'ENGINE_BUSY', waiting }, `the engine is busy: ${waiting} requests wait for it`)
   }
 
-  #startTimer(timeoutMs: number): CancelTimer {
-    return this.#clock.after(timeoutMs, () => this.kill(`gave no answer for ${timeoutMs} ms`))
+  /**
+   * Sees to it that somebody looks at the deadlines when this one is due. One timer for all that wait: steps come and go
+   * by the dozen in the time of the shortest.
+   */
+  #watch(deadlineAt: number): void {
+    if (this.#watchAt <= deadlineAt) return
+    this.#cancelWatch?.()
+    this.#watchAt = deadlineAt
+    this.#cancelWatch = this.#clock.after(deadlineAt - this.#clock.monotonic(), () => this.#checkDeadlines())
+  }
+
+  #checkDeadlines(): void {
+    this.#watchAt = Number.POSITIVE_INFINITY
+    const now = this.#clock.monotonic()
+    const waiting = [...this.#waiting.values()]
+    const late = waiting.find(({ deadlineAt }) => deadlineAt <= now)
+    if (late !== undefined) this.kill(`gave no answer for ${late.timeoutMs} ms`)
+    else if (waiting.length > 0) this.#watch(Math.min(...waiting.map(({ deadlineAt }) => deadlineAt)))
   }
 
   #onData(piece: Buffer): void {
@@ -180,9 +201,8 @@ export class EngineChild {
     if (kind === KIND.ready) this.#ready.resolve()
     const waiting = this.#waiting.get(id)
     if (waiting === undefined) return
-    waiting.cancelTimer()
     if (kind === KIND.event) {
-      waiting.cancelTimer = this.#startTimer(waiting.timeoutMs)
+      waiting.deadlineAt = this.#clock.monotonic() + waiting.timeoutMs
       waiting.onEvent?.(payload)
       return
     }
@@ -211,10 +231,8 @@ export class EngineChild {
     const error = crash ?? stopped()
     this.#ready.promise.catch(() => undefined) // Nobody may be waiting for the start.
     this.#ready.reject(error)
-    for (const { reject, cancelTimer } of this.#waiting.values()) {
-      cancelTimer()
-      reject(error)
-    }
+    this.#cancelWatch?.()
+    for (const { reject } of this.#waiting.values()) reject(error)
     this.#waiting.clear()
     return crash
   }

@@ -201,7 +201,9 @@ export class EntryRole implements Entry {
         ...(logits === undefined ? {} : { logits }),
       }
       for (let count = 1; ; count++) {
-        const next: NextToken = await abortable(edge.next(sampler, row, nextOptions), ended.signal)
+        // It settles within one compute, whatever ends the generation: that is soon enough to look.
+        const next: NextToken = await edge.next(sampler, row, nextOptions)
+        if (ended.signal.aborted) throw abortError(ended.signal)
         const isOver = count === tokensMax || (next.isEnd && ignoreEnd !== true)
         // The route computes the next step while the caller reads this token.
         if (!isOver && generation.isRunning) this.#decode(held, next.row)
