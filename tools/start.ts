@@ -9,7 +9,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { parseArgs } from 'node:util'
 import { fileURLToPath } from 'node:url'
-import { messageOf, sleep, systemClock, systemRandom, toHex } from '#base'
+import { messageOf, systemClock, systemRandom, toHex } from '#base'
 import {
   createOutput,
   createPaint,
@@ -31,8 +31,6 @@ const PORTS_TRIED_MAX = 100
 const MODEL = fileURLToPath(new URL('../models/storyteller-2m-q8_0.gguf', import.meta.url))
 const FIRST_PROMPT = 'Tell me a story about a fox and a lantern.'
 const API_PORT = 11_435
-const WHOLE_MS_MAX = 30_000
-const WHOLE_PERIOD_MS = 20
 
 const signals = createSignals(process)
 const onOutputClosed = (): void => signals.outputClosed()
@@ -74,14 +72,14 @@ async function run(once: string | undefined): Promise<number> {
       secret: toHex(systemRandom.bytes(SECRET_BYTES)),
       isTemporary: true,
       isDetached: true,
-      whole: false,
       signal: starting.signal,
       onLog: (pid, line) => stderr.write(`${paint.dim(`[process ${pid}] ${printable(line)}`)}\n`),
     })
     const entry = swarm.nodes.find(node => node.ready.api !== undefined)
     if (entry === undefined) throw new Error('no node serves the API')
     const { client } = entry
-    const model = await untilWhole(client, starting.signal)
+    const model = (await client.models())[0]
+    if (model === undefined) throw new Error('the node has no model')
     if (stderr.isTty) stderr.write('\r\u001b[K')
     printSwarm(inLayerOrder(swarm.nodes), model, performance.now() - startedAt)
     stopListening()
@@ -97,17 +95,6 @@ async function run(once: string | undefined): Promise<number> {
 
 function readArguments(): { readonly once?: string; readonly help?: boolean } {
   return parseArgs({ options: { once: { type: 'string' }, help: { type: 'boolean', short: 'h' } } }).values
-}
-
-/** Each node is ready when it has its own layers; the first must have heard of the others' as well. */
-async function untilWhole(client: LocalClient, signal: AbortSignal): Promise<ModelSummary> {
-  const deadline = systemClock.monotonic() + WHOLE_MS_MAX
-  for (;;) {
-    const model = (await client.models())[0]
-    if (model?.isComplete === true) return model
-    if (systemClock.monotonic() > deadline) throw new Error('the nodes do not serve the whole model')
-    await sleep(systemClock, WHOLE_PERIOD_MS, { signal })
-  }
 }
 
 function inLayerOrder(nodes: readonly SwarmNode[]): readonly SwarmNode[] {

@@ -6,6 +6,7 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { childEnvironment } from '../../src/engine/engine-child.ts'
+import { argmax } from '../../src/engine/llama/scores.ts'
 import { openRuntime } from '../../src/engine/ggml/runtime.ts'
 import { EdgeSession } from '../../src/engine/edge-session.ts'
 import { StageSession } from '../../src/engine/stage-session.ts'
@@ -118,19 +119,6 @@ class WholeModel {
     const out = this.#stage.step({ slot: 0, layers, position, count: tokens.length, outputs, rows })
     return wantsRow ? out : undefined
   }
-}
-
-function argmax(logits: Float32Array): number {
-  let best = 0
-  let value = logits[0] ?? 0
-  for (let i = 1; i < logits.length; i++) {
-    const candidate = logits[i] ?? 0
-    if (candidate > value) {
-      value = candidate
-      best = i
-    }
-  }
-  return best
 }
 
 /** The parent asks one thing at a time; when it disconnects, this process has nothing left to wait for and ends. */
