@@ -11,23 +11,27 @@ export const LAYERS: Readonly<Record<string, number>> = {
   identity: 2,
   formats: 2,
   planner: 2,
-  storage: 3,
-  net: 3,
-  engine: 3,
-  pipeline: 4,
-  node: 5,
-  api: 6,
-  cli: 6,
+  protocol: 3,
+  storage: 4,
+  keyring: 4,
+  net: 4,
+  engine: 4,
+  pipeline: 5,
+  node: 6,
+  api: 7,
+  cli: 7,
 }
 
 /** Modules that must run in a browser too: no `node:` imports. */
 export const PORTABLE: ReadonlySet<string> = new Set(['base', 'wire', 'planner'])
 
 /** Packages that only one module may import, so that each has one place where it is used and can be replaced. */
-export const OWNED_PACKAGES: ReadonlyArray<readonly [RegExp, string]> = [
-  [/^(?:node:crypto|@libp2p\/crypto|@noble\/)/, 'crypto'],
-  [/^koffi$/, 'engine'],
-  [/^(?:libp2p$|@libp2p\/(?:tcp|tls|noise|yamux|mdns|identify|peer-id|interface)|@multiformats\/)/, 'net'],
+export const OWNED_PACKAGES: ReadonlyArray<readonly [RegExp, ...string[]]> = [
+  [/^koffi$/, 'engine', 'keyring'],
+  [/^(?:node:crypto|@libp2p\/crypto|@noble\/|@scure\/)/, 'crypto'],
+  [/^@aws-sdk\//, 'keyring'],
+  [/^@libp2p\/peer-id$/, 'crypto', 'net'],
+  [/^(?:libp2p$|@libp2p\/(?:tcp|tls|noise|yamux|mdns|identify|interface)|@multiformats\/)/, 'net'],
   [/^node:sqlite$/, 'storage'],
   [/^fastify/, 'api'],
   [/^commander$/, 'cli'],

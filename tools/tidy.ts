@@ -70,8 +70,8 @@ function edgeFault(file: SourceFile, edge: Edge): string | undefined {
 
 function ownerFault(from: string, path: string, specifier: string): string | undefined {
   if (isTest(path)) return undefined
-  for (const [pattern, owner] of OWNED_PACKAGES) {
-    if (pattern.test(specifier) && from !== owner) return `only ${owner} imports ${specifier}`
+  for (const [pattern, ...owners] of OWNED_PACKAGES) {
+    if (pattern.test(specifier) && !owners.includes(from)) return `only ${owners.join(' and ')} imports ${specifier}`
   }
   return undefined
 }

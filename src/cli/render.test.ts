@@ -170,7 +170,7 @@ test('what is missing of a model is named', () => {
 const status: NodeStatus = {
   peer: PEER,
   pid: 4242,
-  agent: 'koinon/0.1.0',
+  agent: 'koinon/0.2.0',
   uptimeMs: 65_000,
   addresses: [`/ip4/127.0.0.1/tcp/4001/p2p/${PEER}`],
   api: 'http://127.0.0.1:11435',
@@ -220,7 +220,7 @@ const status: NodeStatus = {
 const peers: readonly PeerSummary[] = [
   {
     peer: PEER,
-    agent: 'koinon/0.1.0',
+    agent: 'koinon/0.2.0',
     addresses: [`/ip4/192.168.100.200/tcp/40001/p2p/${PEER}`],
     direction: 'outbound',
     connectedMs: 7_260_000,

@@ -1,11 +1,31 @@
 /** Hashes and message authentication. */
-import { createHmac, hash, timingSafeEqual } from 'node:crypto'
+import { createHash, createHmac, hash, timingSafeEqual } from 'node:crypto'
 
 /** Bytes of a SHA-256 digest. */
 export const SHA256_BYTES = 32
 
 export function sha256(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return copy(hash('sha256', bytes, 'buffer'))
+}
+
+/** SHA-1, 20 bytes: for the ids of Mainline DHT only (BEP 5, BEP 44), never to authenticate. */
+export function sha1(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return copy(hash('sha1', bytes, 'buffer'))
+}
+
+/** SHA-256 of bytes that come in pieces. */
+export class Sha256 {
+  readonly #hash = createHash('sha256')
+
+  update(bytes: Uint8Array): this {
+    this.#hash.update(bytes)
+    return this
+  }
+
+  /** The digest of everything so far; nothing can be added afterwards. */
+  digest(): Uint8Array<ArrayBuffer> {
+    return copy(this.#hash.digest())
+  }
 }
 
 /** HMAC-SHA-256 over the parts, one after the other. The caller must make their borders unambiguous. */

@@ -1,3 +1,36 @@
 /** The one place that imports cryptography. */
-export { equalInConstantTime, hmacSha256, SHA256_BYTES, sha256 } from './hash.ts'
-export { decodeNodeKey, encodeNodeKey, generateNodeKey, type NodePrivateKey, peerIdOf } from './node-key.ts'
+export { Aead, AEAD_IV_BYTES, AEAD_KEY_BYTES, AEAD_TAG_BYTES } from './aead.ts'
+export {
+  ML_KEM_768_CIPHERTEXT_BYTES,
+  ML_KEM_768_PUBLIC_BYTES,
+  ML_KEM_768_SEED_BYTES,
+  ML_KEM_768_SECRET_BYTES,
+  type MlKemKey,
+  mlKem768Encapsulate,
+  mlKem768Key,
+  X25519_BYTES,
+  type X25519Key,
+  x25519Key,
+} from './agreement.ts'
+export { hkdfSha256 } from './derive.ts'
+export { equalInConstantTime, hmacSha256, SHA256_BYTES, sha1, sha256, Sha256 } from './hash.ts'
+export {
+  decodeNodeKey,
+  encodeNodeKey,
+  generateNodeKey,
+  type NodePrivateKey,
+  nodeKeyOf,
+  peerIdOf,
+  peerOfPublicKey,
+  publicKeyOfPeer,
+  seedOfNodeKey,
+} from './node-key.ts'
+export {
+  ED25519_PUBLIC_BYTES,
+  ED25519_SEED_BYTES,
+  ED25519_SIGNATURE_BYTES,
+  type Ed25519Signer,
+  type Ed25519Verifier,
+  ed25519Signer,
+  ed25519Verifier,
+} from './signing.ts'

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { fromHex, ManualClock, systemRandom } from '#base'
 import {
-  encodeFrame,
+  withLengthPrefix,
   HELLO_BYTES_MAX,
   HELLO_PEERS_MAX,
   HELLO_VERSION,
@@ -114,8 +114,8 @@ describe('net / hostile peers', () => {
     const deeds: ((hello: RawHello) => void)[] = [
       hello => hello.sendBytes(systemRandom.bytes(4096)),
       hello => hello.sendBytes(Uint8Array.of(0xff, 0xff, 0xff, 0xff)),
-      hello => hello.sendBytes(encodeFrame(systemRandom.bytes(100))),
-      hello => hello.sendBytes(encodeFrame(new Uint8Array(400).fill(0x81))),
+      hello => hello.sendBytes(withLengthPrefix(systemRandom.bytes(100))),
+      hello => hello.sendBytes(withLengthPrefix(new Uint8Array(400).fill(0x81))),
       hello => hello.send({ kind: 'info', offer: offerOf('early'), peers: [] }),
       hello => hello.send({ kind: 'proof', mac: systemRandom.bytes(32) }),
       hello => hello.send({ kind: 'ping', id: 1 }),
@@ -136,7 +136,7 @@ describe('net / hostile peers', () => {
     const hello = await raw.hello()
     // {"kind": "hello", "version": 2} in dag-cbor.
     const text = 'a2646b696e646568656c6c6f6776657273696f6e02'
-    hello.sendBytes(encodeFrame(fromHex(text)))
+    hello.sendBytes(withLengthPrefix(fromHex(text)))
     await expectRefusal(hello, 'version')
     await raw.closed
   })
@@ -213,7 +213,7 @@ describe('net / hostile peers', () => {
     await expectRefusal(hello, 'malformed')
     await raw.closed
     const second = await joinOpenSwarm(test, host)
-    second.hello.sendBytes(encodeFrame(new Uint8Array(HELLO_BYTES_MAX + 1)))
+    second.hello.sendBytes(withLengthPrefix(new Uint8Array(HELLO_BYTES_MAX + 1)))
     await expectRefusal(second.hello, 'malformed')
     await second.raw.closed
     await hasPeers(host, [])

@@ -16,9 +16,9 @@ import {
 } from '#base'
 import {
   decodeHello,
-  encodeFrame,
+  withLengthPrefix,
   encodeHello,
-  FrameReader,
+  LengthPrefixReader,
   HELLO_BYTES_MAX,
   HELLO_UNPROVEN_BYTES_MAX,
   type HelloMessage,
@@ -91,7 +91,7 @@ export class Session {
   readonly #joining = Promise.withResolvers<void>()
   readonly #cancels = new Set<CancelTimer>()
   #phase: SessionPhase = 'proving'
-  #reader = new FrameReader(HELLO_UNPROVEN_BYTES_MAX)
+  #reader = new LengthPrefixReader(HELLO_UNPROVEN_BYTES_MAX)
   #stream: Stream | undefined
   #hasSentInfo = false
   #ping: { readonly id: number; readonly sentAt: number } | undefined
@@ -254,7 +254,7 @@ export class Session {
       return
     }
     // The other side waits for our answer before it sends its next message, so nothing longer can have come yet.
-    this.#reader = new FrameReader(HELLO_BYTES_MAX)
+    this.#reader = new LengthPrefixReader(HELLO_BYTES_MAX)
     this.#phase = 'admitted'
     if (this.direction === 'outbound') this.#sendInfo()
   }
@@ -340,7 +340,7 @@ export class Session {
   #send(message: HelloMessage): void {
     if (this.#phase === 'ended' || this.#stream === undefined) return
     try {
-      this.#stream.send(encodeFrame(encodeHello(message)))
+      this.#stream.send(withLengthPrefix(encodeHello(message)))
     } catch (error) {
       this.#deps.log.debug('a hello message could not be sent', { error: messageOf(error) })
       this.end(this.#lost())

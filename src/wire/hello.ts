@@ -1,6 +1,6 @@
 /**
  * `/koinon/hello/1`: the first stream on every connection. It admits the peer, exchanges offers, and then stays open
- * for updates and pings. The dialler opens it. Every message is a frame (`framing.ts`) that holds one dag-cbor map:
+ * for updates and pings. The dialler opens it. Every message is a frame (`length-prefix.ts`) that holds one dag-cbor map:
  *
  * ```
  *   dialler                                    listener

@@ -1,5 +1,34 @@
 /** Messages, codecs, protocol ids and size limits of everything that crosses a process or a network. Runs in a browser. */
-export { encodeFrame, FrameReader } from './framing.ts'
+export {
+  type AttachmentHeader,
+  cancelSchema,
+  type ErrorMessage,
+  errorSchema,
+  eventSchema,
+  PRIORITIES,
+  type Priority,
+  type RequestMessage,
+  requestSchema,
+  type ResponseMessage,
+  responseSchema,
+} from './command-messages.ts'
+export {
+  type BodyFault,
+  bytesOf,
+  bytesUpTo,
+  CONTROL_SCHEMAS,
+  type ControlBody,
+  type ControlType,
+  decodeBody,
+  encodeBody,
+  type Hello,
+  PUBLIC_KEY_BYTES,
+  type Resume,
+} from './control-messages.ts'
+export * from './frame.ts'
+export { FrameReader } from './frame-reader.ts'
+export * from './frame-types.ts'
+export { LengthPrefixReader, withLengthPrefix } from './length-prefix.ts'
 export {
   decodeHello,
   encodeHello,
@@ -14,7 +43,7 @@ export {
 export * from './limits.ts'
 export * from './node-contract.ts'
 export { type NodeOffer, nodeOfferSchema, type StageOffer } from './offer.ts'
-export { AGENT, PROTOCOLS, type ProtocolId } from './protocols.ts'
+export * from './versions.ts'
 export * from './openai.ts'
 export {
   encodeStageControl,

@@ -12,6 +12,53 @@ export const HELLO_PEERS_MAX = 50
 /** Bytes of one HELLO message: 64 stages and 50 peers with 16 addresses each fit. */
 export const HELLO_BYTES_MAX = 512 * 1024
 
+// Frames, sessions and commands (`frame.ts`, `control-messages.ts`, `command-messages.ts`).
+
+/** Bytes of a HELLO: the only frame whose sender nobody has checked before it is read. */
+export const HELLO_FRAME_BYTES_MAX = 16 * 1024
+
+/** Bytes of one message of the handshake: keys, a ciphertext, and hybrid signatures fit. */
+export const HANDSHAKE_BYTES_MAX = 12 * 1024
+
+/** Bytes of one message of a session, ciphertext and tag together: 64 stages and 50 peers with 16 addresses each fit. */
+export const CONTROL_BYTES_MAX = 512 * 1024
+
+/** Bytes of a session's message before the peer has proved that it belongs to the swarm. */
+export const UNPROVEN_BYTES_MAX = 512
+
+/** Bytes of one sealed frame of a stream. */
+export const SEALED_BYTES_MAX = 1024 * 1024
+
+/** Versions that one HELLO may list. */
+export const VERSIONS_MAX = 16
+
+/** Cipher suites that one HELLO may list. */
+export const SUITES_MAX = 8
+
+/** Capabilities that one HELLO may list. */
+export const CAPABILITIES_MAX = 32
+
+/** Characters of the name of a capability. */
+export const CAPABILITY_CHARS_MAX = 40
+
+/** Hand-over statements of one node: rotations that a peer is told of. */
+export const HANDOVERS_MAX = 16
+
+/** Bytes of one hand-over statement, two signatures included. */
+export const HANDOVER_BYTES_MAX = 512
+
+/** Bytes of a signed peer record. */
+export const PEER_RECORD_BYTES_MAX = 6 * 1024
+
+/** Bytes of a message's attachment that travel inside the message; a larger one is sent in chunks. */
+export const INLINE_ATTACHMENT_BYTES_MAX = 64 * 1024
+
+/** Characters of an error code. */
+export const ERROR_CODE_CHARS_MAX = 64
+
+/** Characters of an error's sentence as a peer reports it. */
+export const ERROR_SENTENCE_CHARS_MAX = 500
+
 // What one request to the HTTP API may hold (`openai.ts`).
 
 /** Characters of the `model` field of a request: an id has 64, names and file names are longer. */

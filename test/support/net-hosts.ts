@@ -3,7 +3,7 @@ import type { Connection, Stream } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { BoundedQueue, type Clock, silentLogger, systemClock, systemRandom, withDeadline } from '#base'
 import { generateNodeKey, type NodePrivateKey } from '#crypto'
-import { decodeHello, encodeFrame, encodeHello, FrameReader, type HelloMessage, type NodeOffer, PROTOCOLS } from '#wire'
+import { decodeHello, withLengthPrefix, encodeHello, LengthPrefixReader, type HelloMessage, type NodeOffer, PROTOCOLS } from '#wire'
 import { parseAddress } from '../../src/net/address.ts'
 import { createHost } from '../../src/net/host.ts'
 import { createNode } from '../../src/net/libp2p.ts'
@@ -144,7 +144,7 @@ export async function startRawPeer(test: Cleaner): Promise<RawPeer> {
 
 function rawHello(stream: Stream): RawHello {
   const messages = new BoundedQueue<HelloMessage>(10_000)
-  const reader = new FrameReader(2 ** 20)
+  const reader = new LengthPrefixReader(2 ** 20)
   stream.addEventListener('close', () => messages.end())
   stream.addEventListener('message', event => {
     const bodies = reader.push(event.data.subarray())
@@ -156,7 +156,7 @@ function rawHello(stream: Stream): RawHello {
     }
   })
   return {
-    send: message => void stream.send(encodeFrame(encodeHello(message))),
+    send: message => void stream.send(withLengthPrefix(encodeHello(message))),
     sendBytes: bytes => void stream.send(bytes),
     next: async () => {
       const message = await within('a hello message', messages.take())

@@ -1,5 +1,5 @@
 /**
- * Length-prefixed frames over a byte stream: `u32 little-endian length | body`. Streams deliver pieces of any size, so
+ * Length-prefixed frames over a byte stream: `u32 big-endian length | body`. Streams deliver pieces of any size, so
  * a reader has to join and cut them; it does so without spending memory that the other side has not sent yet.
  */
 
@@ -10,16 +10,16 @@ const FRAME_HEADER_BYTES = 4
 const ROOM_BYTES_MIN = 1024
 
 /** A frame that announces more than its reader accepts. The stream is of no use after it. */
-export type FrameFault = {
-  readonly code: 'WIRE_FRAME_TOO_LONG'
+export type LengthFault = {
+  readonly code: 'WIRE_LENGTH'
   readonly lengthBytes: number
   readonly maxBytes: number
 }
 
 /** Puts the length before a body. */
-export function encodeFrame(body: Uint8Array): Uint8Array<ArrayBuffer> {
+export function withLengthPrefix(body: Uint8Array): Uint8Array<ArrayBuffer> {
   const frame = new Uint8Array(FRAME_HEADER_BYTES + body.byteLength)
-  new DataView(frame.buffer).setUint32(0, body.byteLength, true)
+  new DataView(frame.buffer).setUint32(0, body.byteLength)
   frame.set(body, FRAME_HEADER_BYTES)
   return frame
 }
@@ -28,14 +28,14 @@ export function encodeFrame(body: Uint8Array): Uint8Array<ArrayBuffer> {
  * Cuts a byte stream into frames. Holds at most one unfinished frame, in room that grows with the bytes that arrived
  * (never with the length that was announced).
  */
-export class FrameReader {
+export class LengthPrefixReader {
   readonly #bodyBytesMax: number
   readonly #header = new Uint8Array(FRAME_HEADER_BYTES)
   #headerFilled = 0
   #body = new Uint8Array(0)
   #bodyFilled = 0
   #bodyLength = 0
-  #fault: FrameFault | undefined
+  #fault: LengthFault | undefined
 
   /** @param bodyBytesMax the longest body that is accepted; a longer one is a fault as soon as its header is read */
   constructor(bodyBytesMax: number) {
@@ -51,7 +51,7 @@ export class FrameReader {
    * Takes the next piece and returns the frames that it completes. A body that lies wholly in `piece` is a view of it,
    * not a copy. After a fault every call returns that fault.
    */
-  push(piece: Uint8Array): readonly Uint8Array[] | FrameFault {
+  push(piece: Uint8Array): readonly Uint8Array[] | LengthFault {
     const bodies: Uint8Array[] = []
     let rest = piece
     while (this.#fault === undefined && (rest.byteLength > 0 || this.#isComplete())) {
@@ -71,10 +71,10 @@ export class FrameReader {
     this.#header.set(taken, this.#headerFilled)
     this.#headerFilled += taken.byteLength
     if (this.#headerFilled === FRAME_HEADER_BYTES) {
-      this.#bodyLength = new DataView(this.#header.buffer).getUint32(0, true)
+      this.#bodyLength = new DataView(this.#header.buffer).getUint32(0)
       if (this.#bodyLength > this.#bodyBytesMax) {
         this.#fault = {
-          code: 'WIRE_FRAME_TOO_LONG',
+          code: 'WIRE_LENGTH',
           lengthBytes: this.#bodyLength,
           maxBytes: this.#bodyBytesMax,
         }

@@ -1,0 +1,116 @@
+/** Cuts a byte stream into frames (`frame.ts`). Each check is made as soon as its bytes are there. */
+import {
+  decodeFramePrefix,
+  type Frame,
+  FRAME_HEADER_BYTES,
+  FRAME_MAGIC,
+  FRAME_PREFIX_BYTES,
+  type FrameFault,
+  type PayloadLimit,
+} from './frame.ts'
+import { SEALED_BIT } from './frame-types.ts'
+import { FRAME_VERSION } from './versions.ts'
+
+/** The room that an unfinished payload gets at first; it doubles as bytes arrive. */
+const ROOM_BYTES_MIN = 1024
+
+/**
+ * Holds at most one unfinished frame, in room that grows with the bytes that arrived, never with the length that was
+ * announced. A frame that lies wholly in one piece is handed out as views of that piece.
+ */
+export class FrameReader {
+  #limit: PayloadLimit
+  #held = new Uint8Array(FRAME_HEADER_BYTES)
+  #filled = 0
+  #fault: FrameFault | undefined
+
+  constructor(limit: PayloadLimit) {
+    this.#limit = limit
+  }
+
+  /** Bytes of an unfinished frame that are held now. */
+  get pendingBytes(): number {
+    return this.#filled
+  }
+
+  /** Which types are taken from the next frame on, and how long. */
+  setLimit(limit: PayloadLimit): void {
+    this.#limit = limit
+  }
+
+  /**
+   * The frames that `piece` completes. Taken one by one, so that a frame can change the limit for the next. The last
+   * thing that comes out may be a fault; after it every call gives that fault.
+   */
+  *push(piece: Uint8Array): Generator<Frame | FrameFault, void> {
+    let rest = piece
+    while (this.#fault === undefined) {
+      const bytes = this.#filled === 0 ? rest : this.#held.subarray(0, this.#filled)
+      const needed = this.#needed(bytes)
+      if (typeof needed !== 'number') {
+        this.#fault = needed
+        break
+      }
+      if (bytes.byteLength >= needed) {
+        if (this.#filled === 0) rest = rest.subarray(needed)
+        else this.#release()
+        yield toFrame(bytes.subarray(0, needed))
+        continue
+      }
+      if (rest.byteLength === 0) return
+      rest = this.#hold(rest, needed)
+    }
+    yield this.#fault
+  }
+
+  /** How many bytes this frame takes, as far as its first bytes tell. */
+  #needed(bytes: Uint8Array): number | FrameFault {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    // A foreign byte is noticed at once: at the first or at the second.
+    if (bytes.byteLength >= 1 && view.getUint8(0) !== FRAME_MAGIC >> 8) return { code: 'WIRE_FRAME_FOREIGN' }
+    if (bytes.byteLength < 2) return FRAME_HEADER_BYTES
+    if (view.getUint16(0) !== FRAME_MAGIC) return { code: 'WIRE_FRAME_FOREIGN' }
+    if (bytes.byteLength < 3) return FRAME_HEADER_BYTES
+    if (view.getUint8(2) !== FRAME_VERSION) return { code: 'WIRE_FRAME_VERSION', version: view.getUint8(2) }
+    if (bytes.byteLength < 8) return FRAME_HEADER_BYTES
+    const typeByte = view.getUint8(3)
+    const maxBytes = this.#limit(typeByte & ~SEALED_BIT, (typeByte & SEALED_BIT) !== 0)
+    if (maxBytes === undefined) return { code: 'WIRE_FRAME_TYPE', type: typeByte }
+    const lengthBytes = view.getUint32(4)
+    if (lengthBytes > maxBytes) return { code: 'WIRE_FRAME_TOO_LONG', lengthBytes, maxBytes }
+    if (bytes.byteLength >= FRAME_PREFIX_BYTES && decodeFramePrefix(view) === undefined) {
+      return { code: 'WIRE_FRAME_MALFORMED' }
+    }
+    return FRAME_HEADER_BYTES + lengthBytes
+  }
+
+  #hold(rest: Uint8Array, needed: number): Uint8Array {
+    const taken = rest.subarray(0, needed - this.#filled)
+    const bytes = this.#filled + taken.byteLength
+    if (bytes > this.#held.byteLength) {
+      const room = Math.min(needed, Math.max(bytes, 2 * this.#held.byteLength, ROOM_BYTES_MIN))
+      const grown = new Uint8Array(room)
+      grown.set(this.#held.subarray(0, this.#filled))
+      this.#held = grown
+    }
+    this.#held.set(taken, this.#filled)
+    this.#filled = bytes
+    return rest.subarray(taken.byteLength)
+  }
+
+  #release(): void {
+    this.#held = new Uint8Array(FRAME_HEADER_BYTES)
+    this.#filled = 0
+  }
+}
+
+function toFrame(bytes: Uint8Array): Frame {
+  const prefix = decodeFramePrefix(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength))
+  if (prefix === undefined) throw new TypeError('the prefix was checked when it came')
+  return {
+    ...prefix,
+    prefix: bytes.subarray(0, FRAME_PREFIX_BYTES),
+    signature: bytes.subarray(FRAME_PREFIX_BYTES, FRAME_HEADER_BYTES),
+    payload: bytes.subarray(FRAME_HEADER_BYTES),
+  }
+}
