@@ -13,7 +13,7 @@ import { sha256 } from '#crypto'
 import type { ByteSource } from './byte-source.ts'
 import { FormatError } from './errors.ts'
 import type { GgufFile } from './gguf.ts'
-import { PiecesRootHasher } from './pieces-root.ts'
+import { PIECE_BYTES, type PieceTree, PieceTreeHasher } from './pieces.ts'
 
 type ModelFile = {
   /** BEP 52 pieces root, 64 hexadecimal digits. */
@@ -28,6 +28,8 @@ export type ModelIdentity = {
   readonly files: readonly ModelFile[]
   /** The canonical core, whose SHA-256 is the id. */
   readonly core: Uint8Array
+  /** The hashes of the file's pieces, which were computed on the way. */
+  readonly pieces: PieceTree
 }
 
 export type ModelIdOptions = {
@@ -38,9 +40,6 @@ export type ModelIdOptions = {
 
 const CORE_FORMAT = 1
 
-/** Bytes read at a time: a multiple of the leaf. Two such blocks are in memory at once. */
-const READ_BYTES = 1024 * 1024
-
 /**
  * Reads the whole file once and computes its model's id.
  * @throws FormatError FORMAT_GGUF_TRUNCATED where the file became shorter meanwhile; the signal's reason; the source's errors
@@ -50,28 +49,29 @@ export async function modelId(
   gguf: GgufFile,
   options: ModelIdOptions = {},
 ): Promise<ModelIdentity> {
-  const root = await piecesRoot(source, options)
+  const pieces = await pieceTree(source, options)
+  const { root } = pieces
   const tensors = gguf.tensors.map(tensor => [tensor.name, tensor.dims, tensor.type.id, tensor.offset, tensor.size])
   const core = encode({ format: CORE_FORMAT, files: [{ root, length: source.size }], tensors })
-  return { id: toHex(sha256(core)), files: [{ root: toHex(root), length: source.size }], core }
+  return { id: toHex(sha256(core)), files: [{ root: toHex(root), length: source.size }], core, pieces }
 }
 
-/** The BEP 52 root of a source that is not empty. */
-export async function piecesRoot(source: ByteSource, options: ModelIdOptions = {}): Promise<Uint8Array> {
-  const hasher = new PiecesRootHasher()
-  const read = (offset: number): Promise<Uint8Array> => source.read(offset, Math.min(READ_BYTES, source.size - offset))
+/** Hashes a source that is not empty, a piece at a time. Two pieces are in memory at once. */
+export async function pieceTree(source: ByteSource, options: ModelIdOptions = {}): Promise<PieceTree> {
+  const hasher = new PieceTreeHasher(source.size)
+  const read = (offset: number): Promise<Uint8Array> => source.read(offset, Math.min(PIECE_BYTES, source.size - offset))
   let pending = read(0)
-  for (let offset = 0; offset < source.size; offset += READ_BYTES) {
+  for (let offset = 0; offset < source.size; offset += PIECE_BYTES) {
     const bytes = await pending
     if (options.signal?.aborted === true) throw abortError(options.signal)
-    const length = Math.min(READ_BYTES, source.size - offset)
+    const length = Math.min(PIECE_BYTES, source.size - offset)
     if (bytes.byteLength !== length) throw becameShorter(offset + bytes.byteLength)
-    // The disk works on the next block while this one is hashed.
+    // The disk works on the next piece while this one is hashed.
     if (offset + length < source.size) pending = read(offset + length)
     hasher.update(bytes)
     options.onProgress?.(offset + length, source.size)
   }
-  return hasher.root()
+  return hasher.tree()
 }
 
 function becameShorter(size: number): FormatError {
