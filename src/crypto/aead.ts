@@ -1,5 +1,6 @@
 /** AES-256-GCM (NIST SP 800-38D) with a 96-bit IV and a 128-bit tag. */
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto'
+import { owned, plain } from './bytes.ts'
 
 export const AEAD_KEY_BYTES = 32
 export const AEAD_IV_BYTES = 12
@@ -9,11 +10,15 @@ export const AEAD_TAG_BYTES = 16
 export class Aead {
   readonly #key: KeyObject
 
+  /** @param key 32 bytes */
   constructor(key: Uint8Array) {
     this.#key = createSecretKey(key)
   }
 
-  /** @returns ciphertext as long as the plaintext, and its tag of 16 bytes */
+  /**
+   * @param iv 12 bytes
+   * @returns ciphertext as long as the plaintext, and its tag of 16 bytes
+   */
   seal(
     iv: Uint8Array,
     associated: Uint8Array,
@@ -23,20 +28,22 @@ export class Aead {
     cipher.setAAD(associated)
     const ciphertext = cipher.update(plaintext)
     cipher.final()
-    return { ciphertext, tag: cipher.getAuthTag() }
+    return { ciphertext: plain(ciphertext), tag: owned(cipher.getAuthTag()) }
   }
 
-  /** Undefined where the tag does not fit: another key, IV, associated data, or bytes. */
+  /** Undefined where the tag does not fit: another key, IV, associated data, or bytes; or is no tag of 16 bytes. */
   open(iv: Uint8Array, associated: Uint8Array, ciphertext: Uint8Array, tag: Uint8Array): Uint8Array | undefined {
+    // OpenSSL would throw for another length: whoever sent it, these bytes are not authentic.
+    if (tag.byteLength !== AEAD_TAG_BYTES) return undefined
     const decipher = createDecipheriv('aes-256-gcm', this.#key, iv, { authTagLength: AEAD_TAG_BYTES })
     decipher.setAAD(associated)
     decipher.setAuthTag(tag)
     const plaintext = decipher.update(ciphertext)
     try {
       decipher.final()
-      return plaintext
     } catch {
       return undefined // The one thing that final() can say of a GCM message: it is not authentic.
     }
+    return plain(plaintext)
   }
 }

@@ -1,12 +1,6 @@
 /** Key agreement: X25519 (RFC 7748) and ML-KEM-768 (FIPS 203). Raw bytes at every border. */
-import {
-  createPrivateKey,
-  createPublicKey,
-  decapsulate,
-  diffieHellman,
-  encapsulate,
-  type KeyObject,
-} from 'node:crypto'
+import { createPrivateKey, createPublicKey, decapsulate, diffieHellman, encapsulate, type KeyObject } from 'node:crypto'
+import { asBuffer, owned } from './bytes.ts'
 
 export const X25519_BYTES = 32
 export const ML_KEM_768_PUBLIC_BYTES = 1184
@@ -23,12 +17,12 @@ export interface X25519Key {
 
 /** @param secret 32 unpredictable bytes */
 export function x25519Key(secret: Uint8Array): X25519Key {
-  const privateKey = createPrivateKey({ key: Buffer.from(secret), format: 'raw-private', asymmetricKeyType: 'x25519' })
+  const privateKey = createPrivateKey({ key: asBuffer(secret), format: 'raw-private', asymmetricKeyType: 'x25519' })
   return {
-    publicKey: new Uint8Array(createPublicKey(privateKey).export({ format: 'raw-public' })),
+    publicKey: owned(createPublicKey(privateKey).export({ format: 'raw-public' })),
     agree: theirs => {
       try {
-        return diffieHellman({ privateKey, publicKey: publicKeyOf(theirs, 'x25519') })
+        return owned(diffieHellman({ privateKey, publicKey: publicKeyOf(theirs, 'x25519') }))
       } catch {
         return undefined // OpenSSL refuses an all-zero result (RFC 7748, section 6.1), and bytes that are no key.
       }
@@ -39,18 +33,18 @@ export function x25519Key(secret: Uint8Array): X25519Key {
 export interface MlKemKey {
   /** 1184 bytes. */
   readonly publicKey: Uint8Array
-  /** The secret (32 bytes) in a ciphertext of 1088 bytes; a wrong ciphertext gives a wrong secret, not an error. */
+  /** The secret (32 bytes) in a ciphertext of 1088 bytes; a wrong ciphertext gives a wrong secret, not an error. Undefined: no ciphertext. */
   decapsulate(ciphertext: Uint8Array): Uint8Array | undefined
 }
 
 /** @param seed 64 unpredictable bytes (d and z of FIPS 203) */
 export function mlKem768Key(seed: Uint8Array): MlKemKey {
-  const privateKey = createPrivateKey({ key: Buffer.from(seed), format: 'raw-seed', asymmetricKeyType: 'ml-kem-768' })
+  const privateKey = createPrivateKey({ key: asBuffer(seed), format: 'raw-seed', asymmetricKeyType: 'ml-kem-768' })
   return {
-    publicKey: new Uint8Array(createPublicKey(privateKey).export({ format: 'raw-public' })),
+    publicKey: owned(createPublicKey(privateKey).export({ format: 'raw-public' })),
     decapsulate: ciphertext => {
       if (ciphertext.byteLength !== ML_KEM_768_CIPHERTEXT_BYTES) return undefined
-      return decapsulate(privateKey, ciphertext)
+      return owned(decapsulate(privateKey, ciphertext))
     },
   }
 }
@@ -62,12 +56,12 @@ export function mlKem768Encapsulate(
   if (publicKey.byteLength !== ML_KEM_768_PUBLIC_BYTES) return undefined
   try {
     const { sharedKey, ciphertext } = encapsulate(publicKeyOf(publicKey, 'ml-kem-768'))
-    return { secret: sharedKey, ciphertext }
+    return { secret: owned(sharedKey), ciphertext: owned(ciphertext) }
   } catch {
-    return undefined
+    return undefined // A coefficient that is not below the field's prime.
   }
 }
 
 function publicKeyOf(bytes: Uint8Array, kind: 'x25519' | 'ml-kem-768'): KeyObject {
-  return createPublicKey({ key: Buffer.from(bytes), format: 'raw-public', asymmetricKeyType: kind })
+  return createPublicKey({ key: asBuffer(bytes), format: 'raw-public', asymmetricKeyType: kind })
 }

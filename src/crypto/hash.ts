@@ -1,16 +1,17 @@
 /** Hashes and message authentication. */
 import { createHash, createHmac, hash, timingSafeEqual } from 'node:crypto'
+import { owned } from './bytes.ts'
 
 /** Bytes of a SHA-256 digest. */
 export const SHA256_BYTES = 32
 
 export function sha256(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  return copy(hash('sha256', bytes, 'buffer'))
+  return owned(hash('sha256', bytes, 'buffer'))
 }
 
 /** SHA-1, 20 bytes: for the ids of Mainline DHT only (BEP 5, BEP 44), never to authenticate. */
 export function sha1(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  return copy(hash('sha1', bytes, 'buffer'))
+  return owned(hash('sha1', bytes, 'buffer'))
 }
 
 /** SHA-256 of bytes that come in pieces. */
@@ -24,7 +25,7 @@ export class Sha256 {
 
   /** The digest of everything so far; nothing can be added afterwards. */
   digest(): Uint8Array<ArrayBuffer> {
-    return copy(this.#hash.digest())
+    return owned(this.#hash.digest())
   }
 }
 
@@ -32,15 +33,10 @@ export class Sha256 {
 export function hmacSha256(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const hmac = createHmac('sha256', key)
   for (const part of parts) hmac.update(part)
-  return copy(hmac.digest())
+  return owned(hmac.digest())
 }
 
 /** Compares in a time that depends on the lengths only. For digests and secrets. */
 export function equalInConstantTime(a: Uint8Array, b: Uint8Array): boolean {
   return a.byteLength === b.byteLength && timingSafeEqual(a, b)
-}
-
-/** Node's digests are views on a shared pool; what leaves this module owns its bytes. */
-function copy(digest: Buffer): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(digest)
 }

@@ -12,7 +12,7 @@ export {
   type X25519Key,
   x25519Key,
 } from './agreement.ts'
-export { hkdfSha256 } from './derive.ts'
+export { argon2id, type Argon2Cost, hkdfSha256 } from './derive.ts'
 export { equalInConstantTime, hmacSha256, SHA256_BYTES, sha1, sha256, Sha256 } from './hash.ts'
 export {
   decodeNodeKey,
@@ -33,4 +33,11 @@ export {
   type Ed25519Verifier,
   ed25519Signer,
   ed25519Verifier,
+  ML_DSA_65_PUBLIC_BYTES,
+  ML_DSA_65_SEED_BYTES,
+  ML_DSA_65_SIGNATURE_BYTES,
+  type MlDsa65Signer,
+  mlDsa65Signer,
+  mlDsa65Verify,
 } from './signing.ts'
+export { entropyOfWords, SEED_WORDS, type WordsFault, wordsOfEntropy } from './words.ts'

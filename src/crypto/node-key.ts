@@ -53,7 +53,8 @@ export function nodeKeyOf(signer: {
     publicKey,
     // Nothing of libp2p that runs here reads the private bytes; whoever does gets none.
     raw: new Uint8Array(0),
-    equals: other => typeof other === 'object' && other !== null && 'publicKey' in other && publicKey.equals(other.publicKey),
+    equals: other =>
+      typeof other === 'object' && other !== null && 'publicKey' in other && publicKey.equals(other.publicKey),
     sign: data => signer.sign(data instanceof Uint8Array ? data : data.subarray()),
   }
 }
