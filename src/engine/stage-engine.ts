@@ -11,6 +11,10 @@ export function createStageEngine(deps: EngineDeps, options: EngineOptions): Sta
     load: (request, options) => supervisor.load(request, options),
     // A step continues what is in its slot, and the slots went with the old process.
     step: step => supervisor.request({ kind: KIND.step, payload: encodeStep(step), duringRestart: 'fail' }),
+    audit: audit => {
+      const payload = encodeStep({ ...audit, slot: 0, position: 0, outputs: audit.count })
+      return supervisor.request({ kind: KIND.audit, payload, duringRestart: 'fail' })
+    },
     release: slot => supervisor.giveBack(KIND.release, slot),
     status: () => supervisor.status({ role: 'stage', kvBytes: supervisor.report?.kvBytes ?? 0 }),
     onCrash: listener => supervisor.onCrash(listener),

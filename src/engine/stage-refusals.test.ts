@@ -246,3 +246,27 @@ async function replaceText(path: string, from: string, to: string): Promise<void
     await handle.close()
   }
 }
+
+test('an audit computes what a step in a slot computes, leaves every slot as it was, and needs none', async () => {
+  const expected = generate(stage, 1)
+  const rows = someRows(9, 4)
+  const plain = stage.step(stepOf({ slot: 0, count: 9, rows }))
+  stage.release(0)
+  const first = stage.step(stepOf({ slot: 0, count: 70, outputs: 1, rows: someRows(70, 3) }))
+  assert.deepEqual(stage.audit({ layers: LAYERS, count: 9, rows }), plain)
+  const one = stage.audit({ layers: { first: 1, last: 2 }, count: 1, rows: someRows(1) })
+  assert.deepEqual(stage.audit({ layers: { first: 1, last: 2 }, count: 1, rows: someRows(1) }), one)
+  // The generation in slot 0 goes on as if nothing had been.
+  const rest = [0, 1, 2].map(i => stage.step(stepOf({ slot: 0, position: 70 + i, rows: someRows(1, 5 + i) })))
+  assert.deepEqual([first, ...rest], expected)
+})
+
+test('an audit is refused for what is no part of the layers, no whole rows, or not finite', () => {
+  const audit = (change: Partial<Parameters<StageSession['audit']>[0]>) => () =>
+    stage.audit({ layers: LAYERS, count: 2, rows: someRows(2), ...change })
+  assert.throws(audit({ layers: { first: 1, last: 3 } }), { code: 'ENGINE_BAD_LAYERS' })
+  assert.throws(audit({ rows: someRows(2).subarray(4) }), { code: 'ENGINE_BAD_STEP' })
+  assert.throws(audit({ count: 0, rows: new Uint8Array(0) }), { code: 'ENGINE_BAD_STEP' })
+  assert.throws(audit({ rows: rowsOf(NaN, 2) }), { code: 'ENGINE_NON_FINITE' })
+  assert.equal(audit({})().byteLength, 2 * WIDTH * 4)
+})

@@ -14,7 +14,7 @@ import { KvCache, kvBytes, kvShape, type KvShape, roundUpRows } from './kv-cache
 import { CONTEXT_MAX, SLOTS_MAX, STEP_ROWS_MAX } from './limits.ts'
 import { type ModelFile, withModelFile } from './model-file.ts'
 import { graphNodesMax, StageGraph, type StageParts } from './stage-graph.ts'
-import type { StageLoad, StageReport, StageStep } from './types.ts'
+import type { StageAudit, StageLoad, StageReport, StageStep } from './types.ts'
 import { findWeights, Weights } from './weights.ts'
 
 /** One-row steps after loading; the first ones warm caches up. */
@@ -84,6 +84,37 @@ export class StageSession {
       refuseNonFinite(outputs, 'output')
       return outputs
     })
+  }
+
+  /**
+   * Runs rows through a part of the layers as the first rows of a generation, with keys and values of their own: slots
+   * are untouched, and the bits are those of a step in one.
+   * @returns f32 little-endian rows, shape [count, width]
+   * @throws EngineError
+   */
+  audit({ layers, count, rows }: StageAudit): Uint8Array {
+    const { parts, graphs, layers: loaded } = this.#expectLoaded()
+    const room = { ...parts.cache.shape, slots: 1, slotRows: roundUpRows(count) }
+    const step = { slot: 0, layers, position: 0, count, outputs: count, rows }
+    checkStep(step, { layers: loaded, shape: room, width: parts.config.width })
+    const cache = new KvCache(parts.device, { ...room, layers })
+    try {
+      const shape = { layers, slot: 0, rows: count, outputs: count, kvRows: room.slotRows }
+      const graph = new StageGraph({ ...parts, cache }, shape)
+      try {
+        if (graph.allocate().hasMoved) graphs.clear()
+        graph.rows.set(rows)
+        refuseNonFinite(graph.rows, 'input')
+        graph.run(0)
+        const outputs = graph.outputs.slice()
+        refuseNonFinite(outputs, 'output')
+        return outputs
+      } finally {
+        graph.free()
+      }
+    } finally {
+      cache.free()
+    }
   }
 
   /** Zeroes the slot, so that nothing of one generation reaches the next. */

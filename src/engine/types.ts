@@ -55,6 +55,9 @@ export type StageStep = {
   readonly rows: Uint8Array
 }
 
+/** Rows that go through a part of the loaded layers from position 0, for nobody's generation. */
+export type StageAudit = Pick<StageStep, 'layers' | 'count' | 'rows'>
+
 /**
  * Runs a range of layers in a child process. One compute at a time, in the order of the calls. A crash rejects what is
  * in flight with `ENGINE_CRASHED`, then the child is started and loaded again (at most 3 times a minute); the slots of
@@ -65,6 +68,8 @@ export interface StageEngine {
   load(request: StageLoad, options?: LoadOptions): Promise<StageReport>
   /** @returns f32 little-endian rows, shape [outputs, width]. @throws EngineError, also for rows that are not finite */
   step(step: StageStep): Promise<Uint8Array>
+  /** Computes rows in a cache of their own, which is gone afterwards: no slot is needed. @returns f32 rows, [count, width]. @throws EngineError */
+  audit(audit: StageAudit): Promise<Uint8Array>
   /** Zeroes the slot's KV rows, so that nothing of one generation reaches the next. */
   release(slot: number): Promise<void>
   status(): EngineStatus & { readonly state: EngineState }

@@ -33,6 +33,7 @@ export const KIND = {
   quantize: 26,
   measure: 27,
   describe: 28,
+  audit: 29,
 } as const
 
 export type Kind = (typeof KIND)[keyof typeof KIND]

@@ -21,6 +21,8 @@ export function createStageHandler(open: () => GgmlRuntime): Handler {
       }
       case KIND.step:
         return [requireLoaded(session).step(decodeStep(payload))]
+      case KIND.audit:
+        return [requireLoaded(session).audit(decodeStep(payload))]
       case KIND.release:
         requireLoaded(session).release(decodeUint32(payload))
         return []

@@ -4,7 +4,7 @@
  * tokens. Real engines are tested across processes, under `test/`.
  */
 import { assert } from '#base'
-import type { EdgeEngine, NextToken, StageEngine, StageStep } from '#engine'
+import type { EdgeEngine, NextToken, StageAudit, StageEngine, StageStep } from '#engine'
 import { PipelineError } from '#pipeline'
 
 export const WIDTH = 4
@@ -72,6 +72,12 @@ export class FakeStage implements StageEngine {
       }
     }
     return toBytes(values.subarray((count - outputs) * WIDTH))
+  }
+
+  async audit({ layers, count, rows }: StageAudit): Promise<Uint8Array> {
+    const outputs = await this.step({ slot: -1, layers, position: 0, count, outputs: count, rows })
+    this.#kv.delete(-1)
+    return outputs
   }
 
   async release(slot: number): Promise<void> {
