@@ -370,3 +370,18 @@ test('whatever the schedule, generations end with the right tokens or a clear er
   if (count >= 60)
     assert.ok(ended > 60 && failed > 20, `${ended} ended well, ${failed} failed: ${[...codes].join(' ')}`)
 })
+
+test('a stage that takes other layers ends its generations with its reason, and serves again', async () => {
+  const swarm = new TestSwarm()
+  const { entry, stages } = swarm.ring(2)
+  const [, second] = stages
+  const { events } = await begin(swarm, entry, requestOf(stages))
+  await swarm.until(second?.pipeline.stages.evict('other layers are being loaded here') ?? Promise.resolve())
+  assert.deepEqual(second?.pipeline.stages.generations(), [])
+  await assert.rejects(swarm.until(Array.fromAsync(events)), (error: { code: string; message: string }) => {
+    assert.equal(error.code, 'STAGE_STOPPED')
+    assert.match(error.message, /other layers are being loaded here/)
+    return true
+  })
+  await assertServes(swarm, entry, stages)
+})

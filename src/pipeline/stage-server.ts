@@ -156,11 +156,15 @@ export class StageRole implements StageServer {
     }
   }
 
+  async evict(why: string): Promise<void> {
+    for (const held of this.#all()) this.#fail(held, { code: 'STAGE_STOPPED', message: why })
+    await Promise.all(this.#tasks)
+  }
+
   /** Fails every generation and waits until their slots are empty. */
   async stop(): Promise<void> {
     this.#isStopped = true
-    for (const held of this.#all()) this.#fail(held, { code: 'STAGE_STOPPED', message: 'the node is stopping' })
-    await Promise.all(this.#tasks)
+    await this.evict('the node is stopping')
   }
 
   *#all(): Generator<Held> {

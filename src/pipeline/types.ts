@@ -48,6 +48,12 @@ export interface Entry {
 export interface StageServer {
   generations(): readonly GenerationStatus[]
   slotsFree(): number
+  /**
+   * Fails every generation that this stage computes for, before it takes other layers. `served` must give nothing from
+   * before this call until they are loaded. Resolves when the engine was told to forget them.
+   * @param why a sentence for their entries
+   */
+  evict(why: string): Promise<void>
 }
 
 /** The stage that this node serves now, as its engine has it loaded. */
