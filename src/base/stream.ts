@@ -22,7 +22,15 @@ export interface ByteStream {
   abort(error: Error): void
 }
 
-export class StreamError extends KoinonError<{ readonly code: 'STREAM_CLOSED' | 'STREAM_RESET' }> {
+export type StreamFault =
+  | { readonly code: 'STREAM_CLOSED' }
+  | { readonly code: 'STREAM_RESET' }
+  /** A sealed stream ended before its sender had said that it would: something is missing. */
+  | { readonly code: 'STREAM_TRUNCATED' }
+  /** A sealed stream brought bytes that its sender has not sent, or not there. */
+  | { readonly code: 'STREAM_TAMPERED' }
+
+export class StreamError extends KoinonError<StreamFault> {
   override readonly name = 'StreamError'
 }
 

@@ -6,6 +6,7 @@ import {
   FRAME_MAGIC,
   FRAME_PREFIX_BYTES,
   type FrameFault,
+  type FramePrefix,
   type PayloadLimit,
 } from './frame.ts'
 import { SEALED_BIT } from './frame-types.ts'
@@ -22,6 +23,8 @@ export class FrameReader {
   #limit: PayloadLimit
   #held = new Uint8Array(FRAME_HEADER_BYTES)
   #filled = 0
+  /** The prefix of the frame that is being read, once its bytes are there and were checked. */
+  #prefix: FramePrefix | undefined
   #fault: FrameFault | undefined
 
   constructor(limit: PayloadLimit) {
@@ -33,6 +36,11 @@ export class FrameReader {
     return this.#filled
   }
 
+  /** Bytes of memory that are set aside for it: at most twice what has arrived, or 1 KiB. */
+  get roomBytes(): number {
+    return this.#held.byteLength
+  }
+
   /** Which types are taken from the next frame on, and how long. */
   setLimit(limit: PayloadLimit): void {
     this.#limit = limit
@@ -40,48 +48,52 @@ export class FrameReader {
 
   /**
    * The frames that `piece` completes. Taken one by one, so that a frame can change the limit for the next. The last
-   * thing that comes out may be a fault; after it every call gives that fault.
+   * thing that comes out may be a fault; after it every call gives that fault. Whoever does not take all of them loses
+   * the rest of the piece.
    */
   *push(piece: Uint8Array): Generator<Frame | FrameFault, void> {
     let rest = piece
     while (this.#fault === undefined) {
-      const bytes = this.#filled === 0 ? rest : this.#held.subarray(0, this.#filled)
+      const isHeld = this.#filled > 0
+      const bytes = isHeld ? this.#held.subarray(0, this.#filled) : rest
       const needed = this.#needed(bytes)
       if (typeof needed !== 'number') {
         this.#fault = needed
         break
       }
-      if (bytes.byteLength >= needed) {
-        if (this.#filled === 0) rest = rest.subarray(needed)
-        else this.#release()
-        yield toFrame(bytes.subarray(0, needed))
+      if (bytes.byteLength < needed) {
+        if (rest.byteLength === 0) return
+        rest = this.#hold(rest, needed)
         continue
       }
-      if (rest.byteLength === 0) return
-      rest = this.#hold(rest, needed)
+      const frame = this.#take(bytes, needed)
+      if (isHeld) this.#release()
+      else rest = rest.subarray(needed)
+      yield frame
     }
     yield this.#fault
   }
 
   /** How many bytes this frame takes, as far as its first bytes tell. */
   #needed(bytes: Uint8Array): number | FrameFault {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    if (this.#prefix !== undefined) return FRAME_HEADER_BYTES + this.#prefix.length
     // A foreign byte is noticed at once: at the first or at the second.
-    if (bytes.byteLength >= 1 && view.getUint8(0) !== FRAME_MAGIC >> 8) return { code: 'WIRE_FRAME_FOREIGN' }
-    if (bytes.byteLength < 2) return FRAME_HEADER_BYTES
-    if (view.getUint16(0) !== FRAME_MAGIC) return { code: 'WIRE_FRAME_FOREIGN' }
+    if (bytes.byteLength >= 1 && bytes[0] !== FRAME_MAGIC >> 8) return { code: 'WIRE_FRAME_FOREIGN' }
+    if (bytes.byteLength >= 2 && bytes[1] !== (FRAME_MAGIC & 0xff)) return { code: 'WIRE_FRAME_FOREIGN' }
     if (bytes.byteLength < 3) return FRAME_HEADER_BYTES
-    if (view.getUint8(2) !== FRAME_VERSION) return { code: 'WIRE_FRAME_VERSION', version: view.getUint8(2) }
-    if (bytes.byteLength < 8) return FRAME_HEADER_BYTES
-    const typeByte = view.getUint8(3)
+    const version = bytes[2] ?? 0
+    if (version !== FRAME_VERSION) return { code: 'WIRE_FRAME_VERSION', version }
+    if (bytes.byteLength < 4) return FRAME_HEADER_BYTES
+    const typeByte = bytes[3] ?? 0
     const maxBytes = this.#limit(typeByte & ~SEALED_BIT, (typeByte & SEALED_BIT) !== 0)
     if (maxBytes === undefined) return { code: 'WIRE_FRAME_TYPE', type: typeByte }
+    if (bytes.byteLength < 8) return FRAME_HEADER_BYTES
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     const lengthBytes = view.getUint32(4)
     if (lengthBytes > maxBytes) return { code: 'WIRE_FRAME_TOO_LONG', lengthBytes, maxBytes }
-    if (bytes.byteLength >= FRAME_PREFIX_BYTES && decodeFramePrefix(view) === undefined) {
-      return { code: 'WIRE_FRAME_MALFORMED' }
-    }
-    return FRAME_HEADER_BYTES + lengthBytes
+    if (bytes.byteLength < FRAME_PREFIX_BYTES) return FRAME_HEADER_BYTES
+    this.#prefix = decodeFramePrefix(view)
+    return this.#prefix === undefined ? { code: 'WIRE_FRAME_MALFORMED' } : FRAME_HEADER_BYTES + lengthBytes
   }
 
   #hold(rest: Uint8Array, needed: number): Uint8Array {
@@ -98,19 +110,24 @@ export class FrameReader {
     return rest.subarray(taken.byteLength)
   }
 
+  #take(bytes: Uint8Array, needed: number): Frame {
+    const prefix = this.#prefix
+    if (prefix === undefined) throw new TypeError('a whole frame has a prefix')
+    this.#prefix = undefined
+    return {
+      type: prefix.type,
+      isSealed: prefix.isSealed,
+      length: prefix.length,
+      nonce: prefix.nonce,
+      prefix: bytes.subarray(0, FRAME_PREFIX_BYTES),
+      signature: bytes.subarray(FRAME_PREFIX_BYTES, FRAME_HEADER_BYTES),
+      payload: bytes.subarray(FRAME_HEADER_BYTES, needed),
+    }
+  }
+
+  /** The bytes that were held went out with their frame. */
   #release(): void {
     this.#held = new Uint8Array(FRAME_HEADER_BYTES)
     this.#filled = 0
-  }
-}
-
-function toFrame(bytes: Uint8Array): Frame {
-  const prefix = decodeFramePrefix(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength))
-  if (prefix === undefined) throw new TypeError('the prefix was checked when it came')
-  return {
-    ...prefix,
-    prefix: bytes.subarray(0, FRAME_PREFIX_BYTES),
-    signature: bytes.subarray(FRAME_PREFIX_BYTES, FRAME_HEADER_BYTES),
-    payload: bytes.subarray(FRAME_HEADER_BYTES),
   }
 }

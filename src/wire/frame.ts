@@ -33,7 +33,10 @@ export type FrameNonce = {
   readonly timeMs: number
   /** Generation of the keys: 16 bits of resumptions, 16 bits of rekeys. 0 before there are any. */
   readonly epoch: number
-  /** Counts the frames of a sender in a session (or in one channel of it) and epoch, from 0. */
+  /**
+   * Counts the frames of a sender in a session, or in one channel of it, from 0. It goes on when keys are replaced (so
+   * that nothing can be cut out there unseen) and starts anew at a resumption.
+   */
   readonly sequence: number
   /** 32 unpredictable bits: two frames of equal content differ. */
   readonly random: number
@@ -76,18 +79,22 @@ export function writeFramePrefix(view: DataView, { type, isSealed, length, nonce
 }
 
 /** Prefix, signature and payload, in one array. */
-export function encodeFrame(
-  prefix: Uint8Array,
-  signature: Uint8Array,
-  payload: Uint8Array,
-): Uint8Array<ArrayBuffer> {
+export function encodeFrame(prefix: Uint8Array, signature: Uint8Array, payload: Uint8Array): Uint8Array<ArrayBuffer> {
   return concatBytes([prefix, signature, payload])
 }
 
 /** What a signature covers, each part behind its length (u32), so that no two lists of parts give the same bytes. */
 export function signedBytes(context: FrameContext, prefix: Uint8Array, payload: Uint8Array): Uint8Array {
   const parts = [SIGNED_DOMAIN, context.sender, context.recipient, context.session, prefix, payload]
-  return concatBytes(parts.flatMap(part => [lengthOf(part), part]))
+  const bytes = new Uint8Array(parts.reduce((size, part) => size + 4 + part.byteLength, 0))
+  const view = new DataView(bytes.buffer)
+  let offset = 0
+  for (const part of parts) {
+    view.setUint32(offset, part.byteLength)
+    bytes.set(part, offset + 4)
+    offset += 4 + part.byteLength
+  }
+  return bytes
 }
 
 /** Who says it to whom in which conversation. */
@@ -109,18 +116,29 @@ export type FrameSeal = {
 
 const SEAL = { session: 16, channel: 32, counter: 36, rest: 44 } as const
 
+/** Bytes of the tag of a sealed frame: the first of the 64. */
+export const SEAL_TAG_BYTES = SEAL.session
+
 /** Writes session, channel and counter at their places of the 64 bytes; the tag's place stays as it is. */
 export function writeSealFields(view: DataView, seal: Omit<FrameSeal, 'tag'>): void {
   new Uint8Array(view.buffer, view.byteOffset + SEAL.session, SESSION_ID_BYTES).set(seal.session)
   view.setUint32(SEAL.channel, seal.channel)
-  setUint64(view, SEAL.counter, seal.counter)
+  writeSealCounter(view, seal.counter)
+}
+
+/** Writes the counter alone: the rest is the same for every frame of a channel. */
+export function writeSealCounter(view: DataView, counter: number): void {
+  setUint64(view, SEAL.counter, counter)
 }
 
 /** Undefined where the spare bytes are not zero or the counter is beyond what can be counted. */
 export function decodeSeal(signature: Uint8Array): FrameSeal | undefined {
   const view = new DataView(signature.buffer, signature.byteOffset, signature.byteLength)
   const counter = getUint64(view, SEAL.counter)
-  if (counter === undefined || signature.subarray(SEAL.rest).some(byte => byte !== 0)) return undefined
+  if (counter === undefined) return undefined
+  for (let offset = SEAL.rest; offset < FRAME_SIGNATURE_BYTES; offset += 4) {
+    if (view.getUint32(offset) !== 0) return undefined
+  }
   return {
     tag: signature.subarray(0, SEAL.session),
     session: signature.subarray(SEAL.session, SEAL.channel),
@@ -165,10 +183,4 @@ function setUint64(view: DataView, offset: number, value: number): void {
 function getUint64(view: DataView, offset: number): number | undefined {
   const value = view.getUint32(offset) * 2 ** 32 + view.getUint32(offset + 4)
   return Number.isSafeInteger(value) ? value : undefined
-}
-
-function lengthOf(part: Uint8Array): Uint8Array {
-  const prefix = new Uint8Array(4)
-  new DataView(prefix.buffer).setUint32(0, part.byteLength)
-  return prefix
 }
