@@ -3,33 +3,37 @@
  *
  *   lock.db, node.pid   the lock and who holds it
  *   keys/node.key       the node key, 0600
- *   node.db             SQLite: what a node remembers
+ *   node.db             SQLite, 0600: what a node remembers
  *   node.sock           control socket (elsewhere where the path is too long; a pipe on Windows)
  */
 import { mkdir, realpath, rm, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join, posix, win32 } from 'node:path'
-import { type Clock, messageOf, type Random } from '#base'
+import { type Clock, type Logger, messageOf, type Random, silentLogger } from '#base'
 import type { NodeIdentity } from '#identity'
 import { StorageError } from './errors.ts'
 import { loadOrCreateKey } from './key-file.ts'
 import { lockDataDir } from './lock.ts'
-import { type ModelIdCache, openNodeDatabase } from './node-database.ts'
+import { type NodeStores, openNodeDatabase } from './node-database.ts'
 import { prepareSocket } from './socket-path.ts'
 
-export interface DataDir {
+export interface DataDir extends NodeStores {
   /** Real, absolute path. */
   readonly path: string
   /** Where the control socket is to be served. Nothing is there: what a killed node left was removed. */
   readonly socketPath: string
-  readonly modelIds: ModelIdCache
   /** Loads the node key, or makes one the first time. @throws StorageError, IdentityError */
   nodeKey(): Promise<NodeIdentity>
-  /** Closes the database and gives the lock back. Idempotent. */
+  /** Ends the audit log, closes the database and gives the lock back. Idempotent. */
   close(): Promise<void>
 }
 
-export type DataDirDeps = { readonly clock: Clock; readonly random: Random }
+export type DataDirDeps = {
+  readonly clock: Clock
+  readonly random: Random
+  /** Is told where the database does not take what it should. @default nobody is */
+  readonly log?: Logger
+}
 
 /**
  * Opens a data directory, and makes it (0700) where it is missing.
@@ -41,14 +45,15 @@ export async function openDataDir(path: string, deps: DataDirDeps): Promise<Data
   try {
     const socketPath = await prepareSocket(directory)
     if (process.platform !== 'win32') await rm(socketPath, { force: true })
-    const database = openNodeDatabase(join(directory, 'node.db'), deps.clock)
+    const { clock, log = silentLogger } = deps
+    const { stores, close } = openNodeDatabase(join(directory, 'node.db'), { clock, log })
     return {
       path: directory,
       socketPath,
-      modelIds: database.modelIds,
+      ...stores,
       nodeKey: () => loadOrCreateKey(directory, deps.random),
       close: async () => {
-        database.close()
+        await close()
         unlock()
       },
     }

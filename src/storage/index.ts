@@ -1,6 +1,12 @@
 /** Files and what a node keeps: the data directory, its lock, key, socket and database, and model files. */
+export type { AuditVerdict } from './audit-check.ts'
+export type { AuditEntry, AuditFacts } from './audit-entry.ts'
+export type { AuditStore } from './audit-log.ts'
+export { type AuditQuery, type AuditReader, readAuditLog } from './audit-reader.ts'
 export { type DataDir, defaultDataDir, openDataDir } from './data-dir.ts'
 export { StorageError, type StorageFault } from './errors.ts'
 export { type FileSource, openFileSource } from './file-source.ts'
-export type { ModelIdCache } from './node-database.ts'
+export type { ModelIdCache } from './model-id-cache.ts'
+export type { PeerKeys } from './peer-key-store.ts'
+export type { Observation, Rating, Reputation, ReputationStore } from './reputation-store.ts'
 export { findSocket } from './socket-path.ts'

@@ -1,5 +1,7 @@
 /** Sizes and counts that bound what is kept. Each is listed in `docs/reference/limits.md`. */
 
+const DAY_MS = 24 * 60 * 60 * 1000
+
 /** Bytes of a key file: one key is about 120. */
 export const KEY_FILE_BYTES_MAX = 4096
 
@@ -8,3 +10,96 @@ export const SOCKET_PATH_BYTES_MAX = 100
 
 /** Model ids that are remembered; the least recently used go first. */
 export const MODEL_ID_CACHE_MAX = 1_000
+
+/** Waiting for another program that holds `node.db`'s write lock: the event loop stands still meanwhile. */
+export const DATABASE_BUSY_MS_MAX = 100
+
+/** Between two log lines about a database that does not take what it should. */
+export const DATABASE_WARNING_PERIOD_MS = 60_000
+
+/** Sessions that can be resumed; the oldest go first. */
+export const SESSIONS_KEPT_MAX = 10_000
+
+/** Sessions with one peer that can be resumed: two nodes that dial each other at once have two for a moment. */
+export const SESSIONS_KEPT_PER_PEER_MAX = 4
+
+/** Bytes of the replay filter's state on disk. */
+export const REPLAY_STATE_BYTES_MAX = 8 * 1024 * 1024
+
+/** Hand-overs of peers' keys that are remembered; the oldest go first, never those of this node. */
+export const HANDOVERS_KEPT_MAX = 10_000
+
+/** Keys that one peer has had in turn; beyond it the oldest hand-over is forgotten. */
+export const KEY_CHAIN_MAX = 64
+
+/** Peers and addresses with a penalty; those that were last heard of the longest time ago, and not banned, go first. */
+export const PENALTIES_KEPT_MAX = 10_000
+
+/** How long a penalty is kept after its last change and the end of its ban. */
+export const PENALTY_AGE_MS_MAX = 30 * DAY_MS
+
+/** Ratings of peers by peers, all together; the oldest go first. */
+export const RATINGS_KEPT_MAX = 100_000
+
+/** Ratings of one peer; the oldest go first. */
+export const RATINGS_PER_SUBJECT_MAX = 1_000
+
+/** Ratings that one peer has given; the oldest go first, so that it cannot push out what others said. */
+export const RATINGS_PER_RATER_MAX = 1_000
+
+/** Characters of the comment of a rating. */
+export const RATING_COMMENT_CHARS_MAX = 200
+
+/** Ratings that are shown of one peer, the newest first. */
+export const RATINGS_SHOWN_MAX = 20
+
+/** Peers whose work this node has counted; those seen the longest time ago go first. */
+export const OBSERVED_PEERS_MAX = 10_000
+
+/** Entries of the audit log; the oldest go first. */
+export const AUDIT_ENTRIES_MAX = 100_000
+
+/** Entries that go in one turn, so that pruning never holds a node up: the log may be longer by as many for a moment. */
+export const AUDIT_PRUNE_BATCH = 1_000
+
+/** How long an entry of the audit log is kept. */
+export const AUDIT_AGE_MS_MAX = 180 * DAY_MS
+
+/** Between two looks for entries that are too old. */
+export const AUDIT_PRUNE_PERIOD_MS = DAY_MS
+
+/** Characters of the name of a kind of entry, and of the name of a fact. */
+export const AUDIT_NAME_CHARS_MAX = 40
+
+/** Characters of one fact; longer text is cut. */
+export const AUDIT_TEXT_CHARS_MAX = 200
+
+/** Bytes of all facts of one entry; what does not fit is left out. */
+export const AUDIT_FACTS_BYTES_MAX = 2_048
+
+/** Entries of one kind at once; what comes beyond is counted in one entry a minute. */
+export const AUDIT_BURST_MAX = 100
+
+/** Until one more entry of a kind may be written after a burst: 17 280 entries of a kind in a day. */
+export const AUDIT_REFILL_MS = 5_000
+
+/** Events of the same kind and peer within this time become one entry with a count. Doubles while they go on. */
+export const AUDIT_FOLD_MS = 1_000
+
+/** The longest time that events are counted before they are written. */
+export const AUDIT_FOLD_MS_MAX = 60_000
+
+/** Kinds and peers whose events are counted at the same time; those of others are counted by kind alone. */
+export const AUDIT_FOLDS_MAX = 1_000
+
+/** Entries until the node signs the end of the audit log. */
+export const AUDIT_CHECKPOINT_ENTRIES = 64
+
+/** The longest time that an entry stays unsigned while the node's key can sign. */
+export const AUDIT_CHECKPOINT_MS_MAX = 60_000
+
+/** Waiting for one signature of the audit log: a token or a service may take its time. */
+export const AUDIT_SIGN_MS_MAX = 30_000
+
+/** Waiting for the last signature when the node stops: a token or a service may not answer. */
+export const AUDIT_CLOSE_MS_MAX = 3_000

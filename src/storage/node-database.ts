@@ -1,43 +1,54 @@
-/** `node.db`: what a node remembers between runs. So far: the ids of model files, which take seconds to compute. */
+/**
+ * `node.db`: what a node remembers between runs. SQLite with a write-ahead log, so that others can read while the node
+ * writes. It holds the secrets of sessions that can be resumed: the file and those beside it are for their owner alone,
+ * and what is deleted is overwritten.
+ */
+import { chmodSync, closeSync, openSync, statSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
-import type { Clock } from '#base'
-import { messageOf } from '#base'
+import { type Clock, type Logger, messageOf } from '#base'
+import { peerOfPublicKey } from '#crypto'
+import type { PenaltyStore, ReplayStore, SessionStore } from '#protocol'
+import { type AuditStore, createAuditLog } from './audit-log.ts'
 import { StorageError } from './errors.ts'
-import type { FileStamp } from './file-source.ts'
-import { MODEL_ID_CACHE_MAX } from './limits.ts'
+import { DATABASE_BUSY_MS_MAX } from './limits.ts'
+import { MIGRATIONS } from './migrations.ts'
+import { createModelIdCache, type ModelIdCache } from './model-id-cache.ts'
+import { createPeerKeyStore, type PeerKeys } from './peer-key-store.ts'
+import { createPenaltyStore } from './penalty-store.ts'
+import { createReplayStore } from './replay-store.ts'
+import { createReputationStore, type ReputationStore } from './reputation-store.ts'
+import type { StoreDeps } from './rows.ts'
+import { createSessionStore } from './session-store.ts'
+import { StoreGuard } from './store-guard.ts'
 
-/** Remembers model ids by path, size and time of change. */
-export interface ModelIdCache {
-  /** The id that was computed for this very state of the file, 64 hexadecimal digits. */
-  find(stamp: FileStamp): string | undefined
-  remember(stamp: FileStamp, id: string): void
-}
-
-export interface NodeDatabase {
+/** What a node remembers, each in tables of its own. */
+export interface NodeStores {
   readonly modelIds: ModelIdCache
-  close(): void
+  readonly sessions: SessionStore
+  readonly replay: ReplayStore
+  readonly peerKeys: PeerKeys
+  readonly penalties: PenaltyStore
+  readonly reputation: ReputationStore
+  readonly audit: AuditStore
 }
 
-/** Each step leads from the version of its index to the next; SQLite keeps the version in the file's header. */
-const MIGRATIONS: readonly string[] = [
-  `CREATE TABLE model_ids (
-     path TEXT PRIMARY KEY,
-     size INTEGER NOT NULL,
-     modified_ns TEXT NOT NULL,
-     id TEXT NOT NULL,
-     used_at INTEGER NOT NULL
-   ) STRICT, WITHOUT ROWID`,
-]
+export type NodeDatabase = {
+  readonly stores: NodeStores
+  /** Ends the audit log, then closes. Never rejects. Idempotent. */
+  readonly close: () => Promise<void>
+}
+
+export type NodeDatabaseDeps = { readonly clock: Clock; readonly log: Logger }
 
 /** @throws StorageError STORAGE_DATABASE */
-export function openNodeDatabase(path: string, clock: Clock): NodeDatabase {
+export function openNodeDatabase(path: string, { clock, log }: NodeDatabaseDeps): NodeDatabase {
   let database: DatabaseSync | undefined
   try {
-    database = new DatabaseSync(path)
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
+    makePrivate(path)
+    database = new DatabaseSync(path, { timeout: DATABASE_BUSY_MS_MAX })
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON')
     migrate(database, path)
-    const open = database
-    return { modelIds: createModelIdCache(open, clock), close: () => void (open.isOpen && open.close()) }
+    return createStores({ database, clock, guard: new StoreGuard({ clock, log }) }, path)
   } catch (error) {
     database?.close()
     if (error instanceof StorageError) throw error
@@ -46,6 +57,45 @@ export function openNodeDatabase(path: string, clock: Clock): NodeDatabase {
       `cannot use ${path}: ${messageOf(error)}. It can be moved away; the node then starts with an empty one`,
       { cause: error },
     )
+  }
+}
+
+function createStores(deps: StoreDeps, path: string): NodeDatabase {
+  const { database } = deps
+  let own: string | undefined
+  const peerKeys = createPeerKeyStore(database, path, () => own)
+  const audit = createAuditLog(deps)
+  const stores: NodeStores = {
+    modelIds: createModelIdCache(deps),
+    sessions: createSessionStore(deps),
+    replay: createReplayStore(deps),
+    peerKeys,
+    penalties: createPenaltyStore(deps),
+    reputation: createReputationStore(deps, peer => peerKeys.current(peer)),
+    audit: {
+      record: (kind, facts) => audit.record(kind, facts),
+      setSigner: signer => {
+        own = peerOfPublicKey(signer.publicKey)
+        audit.setSigner(signer)
+      },
+      checkpoint: () => audit.checkpoint(),
+      close: () => audit.close(),
+    },
+  }
+  const close = async (): Promise<void> => {
+    await audit.close()
+    if (database.isOpen) database.close()
+  }
+  return { stores, close }
+}
+
+/** SQLite gives the files that it makes beside the database the database's mode. */
+function makePrivate(path: string): void {
+  closeSync(openSync(path, 'a', 0o600))
+  if (process.platform === 'win32') return
+  for (const file of [path, `${path}-wal`, `${path}-shm`]) {
+    const stats = statSync(file, { throwIfNoEntry: false })
+    if (stats !== undefined && (stats.mode & 0o077) !== 0) chmodSync(file, 0o600)
   }
 }
 
@@ -60,26 +110,5 @@ function migrate(database: DatabaseSync, path: string): void {
   for (const [index, step] of MIGRATIONS.entries()) {
     if (index < version) continue
     database.exec(`BEGIN; ${step}; PRAGMA user_version = ${index + 1}; COMMIT`)
-  }
-}
-
-function createModelIdCache(database: DatabaseSync, clock: Clock): ModelIdCache {
-  const find = database.prepare('SELECT id FROM model_ids WHERE path = ? AND size = ? AND modified_ns = ?')
-  const touch = database.prepare('UPDATE model_ids SET used_at = ? WHERE path = ?')
-  const insert = database.prepare('INSERT OR REPLACE INTO model_ids VALUES (?, ?, ?, ?, ?)')
-  const prune = database.prepare(
-    'DELETE FROM model_ids WHERE path NOT IN (SELECT path FROM model_ids ORDER BY used_at DESC LIMIT ?)',
-  )
-  return {
-    find: ({ path, size, modifiedNs }) => {
-      const id = find.get(path, size, String(modifiedNs))?.['id']
-      if (typeof id !== 'string') return undefined
-      touch.run(clock.now(), path)
-      return id
-    },
-    remember: ({ path, size, modifiedNs }, id) => {
-      insert.run(path, size, String(modifiedNs), id, clock.now())
-      prune.run(MODEL_ID_CACHE_MAX)
-    },
   }
 }
