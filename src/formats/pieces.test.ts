@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import { assert as check, nat, property, record } from 'fast-check'
 import { memorySource } from './byte-source.ts'
 import { pieceTree } from './model-id.ts'
 import { isPieceOf, PIECE_BYTES, pieceCount } from './pieces.ts'
@@ -62,8 +62,9 @@ test('a piece that was changed, moved, cut or proved in another way is refused',
   const bytes = bytesOf(size)
   const tree = await pieceTree(memorySource(bytes))
   const file = { root: tree.root, size }
-  fc.assert(
-    fc.property(fc.nat(5), fc.nat(99), fc.nat(2), fc.nat(31), (piece, at, step, hashByte) => {
+  const where = record({ piece: nat(5), at: nat(99), step: nat(2), hashByte: nat(31) })
+  check(
+    property(where, ({ piece, at, step, hashByte }) => {
       const claim = { piece, bytes: pieceOf(bytes, piece), proof: tree.proof(piece) }
       const changed = claim.bytes.slice()
       changed[at] = (changed[at] ?? 0) ^ 1

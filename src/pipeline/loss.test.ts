@@ -378,7 +378,10 @@ test('a stage that takes other layers ends its generations with its reason, and 
   const { events } = await begin(swarm, entry, requestOf(stages))
   await swarm.until(second?.pipeline.stages.evict('other layers are being loaded here') ?? Promise.resolve())
   assert.deepEqual(second?.pipeline.stages.generations(), [])
-  await assert.rejects(swarm.until(Array.fromAsync(events)), (error: { code: string; message: string }) => {
+  const rest = async (): Promise<void> => {
+    while ((await events.next()).done !== true);
+  }
+  await assert.rejects(swarm.until(rest()), (error: { code: string; message: string }) => {
     assert.equal(error.code, 'STAGE_STOPPED')
     assert.match(error.message, /other layers are being loaded here/)
     return true
