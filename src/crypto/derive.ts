@@ -3,6 +3,7 @@ import { argon2, hkdfSync } from 'node:crypto'
 import { owned } from './bytes.ts'
 
 /** @param length bytes to derive, at most 8160 */
+// oxlint-disable-next-line max-params -- the four that the standard names, in its order
 export function hkdfSha256(secret: Uint8Array, salt: Uint8Array, info: Uint8Array, length: number): Uint8Array {
   return new Uint8Array(hkdfSync('sha256', secret, salt, info, length))
 }

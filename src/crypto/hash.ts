@@ -23,6 +23,11 @@ export class Sha256 {
     return this
   }
 
+  /** The digest of everything so far, without an end to it: more can be added. About 2 µs. */
+  snapshot(): Uint8Array<ArrayBuffer> {
+    return owned(this.#hash.copy().digest())
+  }
+
   /** The digest of everything so far; nothing can be added afterwards. */
   digest(): Uint8Array<ArrayBuffer> {
     return owned(this.#hash.digest())

@@ -1,63 +1,48 @@
-/**
- * A node's identity: one Ed25519 key and the peer id that others know it by. The key file is text, so that it can be
- * kept in a password manager:
- *
- *   koinon-node-key 1
- *   <base64 of libp2p's protobuf form of the private key>
- */
+/** A node's identity: one Ed25519 key, and the ids that others know it by. */
 import type { Random } from '#base'
-import { decodeNodeKey, encodeNodeKey, generateNodeKey, type NodePrivateKey, peerIdOf } from '#crypto'
-import { IdentityError } from './errors.ts'
+import { ed25519Signer, mlDsa65Signer, type NodePrivateKey, nodeKeyOf, peerOfPublicKey, sha1 } from '#crypto'
+import type { HybridSigner } from './hybrid.ts'
+import type { KeyProvider } from './key-provider.ts'
+import { mlDsaSeedOf, type NodeSecret, newSecret, seedOf } from './node-secret.ts'
 
 export type NodeIdentity = {
-  /** Peer id, base58 text. */
+  /** Libp2p peer id, base58 text. */
   readonly peer: string
-  /** For libp2p. Never logged, never sent. */
+  /** SHA-1 of the public key, 20 bytes: where others find this node in the Mainline DHT (BEP 44, no salt). */
+  readonly stableId: Uint8Array
+  /** Signs. */
+  readonly provider: KeyProvider
+  /** For libp2p: signs through the provider, and holds no private bytes. */
   readonly privateKey: NodePrivateKey
+  /** The ML-DSA-65 key beside the node key; absent where the key lies in a token or service. */
+  readonly hybrid?: HybridSigner
 }
 
-const HEADING = 'koinon-node-key'
-const VERSION = '1'
-
-/** Makes a new identity. */
-export async function createNodeIdentity(random: Random): Promise<NodeIdentity> {
-  return toIdentity(await generateNodeKey(random))
+/** An identity whose secret is in this process, so that it can be written down. */
+export type HeldIdentity = NodeIdentity & {
+  /** Never logged, never sent. */
+  readonly secret: NodeSecret
+  readonly hybrid: HybridSigner
 }
 
-/** The text of the key file. It is a secret. */
-export function encodeKeyFile(identity: NodeIdentity): string {
-  const base64 = btoa(String.fromCharCode(...encodeNodeKey(identity.privateKey)))
-  return `${HEADING} ${VERSION}\n${base64}\n`
+/** Makes a new identity, with a seed phrase. */
+export async function createNodeIdentity(random: Random): Promise<HeldIdentity> {
+  return identityOfSecret(newSecret(random), 'file')
 }
 
-/** @throws IdentityError */
-export function parseKeyFile(text: string): NodeIdentity {
-  const match = /^koinon-node-key (\S{1,16})\r?\n([A-Za-z0-9+/=]+)\r?\n?$/.exec(text)
-  const version = match?.[1] ?? ''
-  if (match !== null && version !== VERSION) {
-    throw new IdentityError(
-      { code: 'IDENTITY_KEY_VERSION', version },
-      `the node key has version ${version}, but this program knows version ${VERSION}: update it`,
-    )
-  }
-  const key = decodeNodeKey(decodeBase64(match?.[2] ?? ''))
-  if (key === undefined) {
-    throw new IdentityError(
-      { code: 'IDENTITY_KEY_INVALID' },
-      'the node key file is damaged: restore it from a copy, or move it away to start with a new identity',
-    )
-  }
-  return toIdentity(key)
+/** The identity that a secret makes. */
+export function identityOfSecret(secret: NodeSecret, kind: 'file' | 'environment'): HeldIdentity {
+  const signer = ed25519Signer(seedOf(secret))
+  const provider: KeyProvider = { kind, ...signer, close: async () => undefined }
+  return { ...identityOfProvider(provider), hybrid: mlDsa65Signer(mlDsaSeedOf(secret)), secret }
 }
 
-function toIdentity(privateKey: NodePrivateKey): NodeIdentity {
-  return { peer: peerIdOf(privateKey), privateKey }
-}
-
-function decodeBase64(text: string): Uint8Array {
-  try {
-    return Uint8Array.from(atob(text), char => char.charCodeAt(0))
-  } catch {
-    return new Uint8Array(0) // Not base64: no key will be found in it, which is the error that the reader reports.
+/** The identity of a key that a token or a service holds. */
+export function identityOfProvider(provider: KeyProvider): NodeIdentity {
+  return {
+    peer: peerOfPublicKey(provider.publicKey),
+    stableId: sha1(provider.publicKey),
+    provider,
+    privateKey: nodeKeyOf(provider),
   }
 }
