@@ -3,9 +3,8 @@
  * answers it wants, and so cannot starve others.
  */
 import { assert } from '#base'
-import type { KoinonNode } from '#node'
+import type { ChoiceRequests, KoinonNode } from '#node'
 import type { CompletionEvent, OpenAiUsage } from '#wire'
-import type { ChoiceRequests } from './to-request.ts'
 import type { Choice } from './wording.ts'
 
 /** What one generation said, and which choice it is. */

@@ -2,7 +2,7 @@
 import type { OutgoingHttpHeaders } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { toHex } from '#base'
-import type { KoinonNode } from '#node'
+import { type ChoiceRequests, fromChatRequest, fromTextRequest, type KoinonNode } from '#node'
 import {
   chatCompletionRequestSchema,
   type HealthReport,
@@ -13,7 +13,6 @@ import { type ChoiceEvent, collectChoices, runChoices, UsageCounter } from './ch
 import { findModel, toOpenAiModel } from './models.ts'
 import { createOutlet, type Outlet } from './outlet.ts'
 import type { Server, ServerDeps } from './server.ts'
-import { type ChoiceRequests, fromChatRequest, fromTextRequest } from './to-request.ts'
 import { chatWording, type Head, textWording, type Wording } from './wording.ts'
 
 export type RouteDeps = ServerDeps & {

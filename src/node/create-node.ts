@@ -95,7 +95,7 @@ async function start(build: Build): Promise<KoinonNode> {
     report,
     startedAt,
     stopper,
-    placement: placement.text,
+    placement: { text: placement.text },
     gate: new Gate(deps.clock, {
       runningMax: COMPLETIONS_RUNNING_MAX,
       waitingMax: COMPLETIONS_WAITING_MAX,

@@ -6,6 +6,8 @@ export type GateOptions = {
   readonly runningMax: number
   readonly waitingMax: number
   readonly waitMsMax: number
+  /** What runs and waits, in the plural. @default 'completions' */
+  readonly what?: string
 }
 
 export class Gate {
@@ -17,6 +19,10 @@ export class Gate {
   constructor(clock: Clock, options: GateOptions) {
     this.#clock = clock
     this.#options = options
+  }
+
+  get #what(): string {
+    return this.#options.what ?? 'completions'
   }
 
   get running(): number {
@@ -37,7 +43,7 @@ export class Gate {
       const turn = Promise.withResolvers<void>()
       const take = turn.resolve
       this.#waiting.push(take)
-      const options = { what: 'waiting for other completions', timeoutMs: waitMsMax, signal }
+      const options = { what: `waiting for other ${this.#what}`, timeoutMs: waitMsMax, signal }
       try {
         await withDeadline(this.#clock, options, () => turn.promise)
       } catch (error) {
@@ -66,7 +72,7 @@ export class Gate {
     const [running, waiting] = [this.#running, this.#waiting.length]
     return new NodeError(
       { code: 'NODE_BUSY', running, waiting },
-      `the node is busy: ${running} completions run and ${waiting} wait; try again later`,
+      `the node is busy: ${running} ${this.#what} run and ${waiting} wait; try again later`,
     )
   }
 }

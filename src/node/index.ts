@@ -2,4 +2,5 @@
 export { createNode } from './create-node.ts'
 export type { NodeFault } from './errors.ts'
 export { type FilePlanConfig, planFile } from './plan-file.ts'
+export { type ChoiceRequests, fromChatRequest, fromTextRequest } from './to-request.ts'
 export type * from './types.ts'

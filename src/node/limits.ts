@@ -33,5 +33,67 @@ export const SWARM_SETTLE_MS_MAX = 5_000
 /** Longest wait for the nodes that are to share the layers, in milliseconds: time to start them by hand. */
 export const PLACEMENT_WAIT_MS_MAX = 30 * 60_000
 
+/** Loads of other layers (LOAD_SHARD) that wait for the one that runs. */
+export const LOADS_WAITING_MAX = 4
+
+/** Longest wait of a load for its turn, in milliseconds. */
+export const LOAD_WAIT_MS_MAX = 5 * 60_000
+
+/** Audits that wait for the one that runs. */
+export const AUDITS_WAITING_MAX = 8
+
+/** Longest wait of an audit for its turn, in milliseconds. */
+export const AUDIT_WAIT_MS_MAX = 20_000
+
 /** Longest wait for each part of a node to stop, in milliseconds. */
 export const STOP_MS_MAX = 10_000
+
+// What peers may ask by commands (`commands/`).
+
+/** Characters of a peer id in a command. */
+export const PEER_ID_CHARS_MAX = 100
+
+/** Nodes that one FIND_NODES answers. */
+export const FOUND_NODES_MAX = 20
+
+/** Bytes of the text of one EXECUTE_TASK or INFERENCE_REQUEST; an answer that grows beyond it ends there. */
+export const TASK_TEXT_BYTES_MAX = 256 * 1024
+
+/** Tokens of the prompt of one INFERENCE_REQUEST. */
+export const INFERENCE_PROMPT_TOKENS_MAX = 65_536
+
+/** Tokens that one INFERENCE_REQUEST may make. */
+export const INFERENCE_TOKENS_MAX = 4_096
+
+/** Rows of one AUDIT_CHALLENGE. */
+export const AUDIT_ROWS_MAX = 32
+
+/** Bytes of the rows of one AUDIT_CHALLENGE: 32 rows of a model of width 32 768. */
+export const AUDIT_ROWS_BYTES_MAX = 4 * 1024 * 1024
+
+/** Piece hashes that one GET_FILE_METADATA answers: 16 GiB of a file. */
+export const PIECE_HASHES_MAX = 16_384
+
+/** Piece numbers that may be asked for: a file of 2 PiB. */
+export const PIECE_NUMBER_MAX = 2 ** 31 - 1
+
+/** Characters of a rating's comment. */
+export const COMMENT_CHARS_MAX = 200
+
+/** Longest life of a generation that a command starts, in milliseconds. */
+export const TASK_DEADLINE_MS = 30 * 60_000
+
+/** Longest LOAD_SHARD: large models come from slow disks. In milliseconds. */
+export const LOAD_DEADLINE_MS = 30 * 60_000
+
+/** Longest reading of a whole file for its hashes, in milliseconds. */
+export const HASHING_DEADLINE_MS = 15 * 60_000
+
+/** Longest look-up, in milliseconds. */
+export const LOOK_UP_DEADLINE_MS = 10_000
+
+/** Longest AUDIT_CHALLENGE, with its wait, in milliseconds. */
+export const AUDIT_DEADLINE_MS = 60_000
+
+/** Longest REQUEST_PIECE, in milliseconds. */
+export const PIECE_DEADLINE_MS = 120_000

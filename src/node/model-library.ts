@@ -8,6 +8,7 @@ import {
   layerWeightBytes,
   type ModelConfig,
   modelId,
+  type PieceTree,
   readGguf,
 } from '#formats'
 import type { PlanModel } from '#planner'
@@ -33,6 +34,8 @@ export type LocalModel = {
   readonly headBytes: number
   /** Positions of one generation on this node. */
   readonly contextMax: number
+  /** The hashes of the file's pieces, where the id had to be computed and they came with it. */
+  readonly pieces?: PieceTree
 }
 
 /** As much of a name as an offer holds. */
@@ -56,7 +59,7 @@ export async function openModel(
     const config = describeModel(gguf)
     const { path, size, modifiedNs } = source.stamp
     return {
-      id: await identify(deps, { source, gguf }, options.signal),
+      ...(await identify(deps, { source, gguf }, options.signal)),
       name: (config.name === 'unnamed' ? basename(path, '.gguf') : config.name).slice(0, NAME_CHARS_MAX),
       file: path,
       fileBytes: size,
@@ -77,15 +80,15 @@ async function identify(
   { modelIds, onProgress }: LibraryDeps,
   { source, gguf }: { readonly source: FileSource; readonly gguf: GgufFile },
   signal: AbortSignal,
-): Promise<string> {
+): Promise<Pick<LocalModel, 'id' | 'pieces'>> {
   const known = modelIds.find(source.stamp)
-  if (known !== undefined) return known
-  const { id } = await modelId(source, gguf, {
+  if (known !== undefined) return { id: known }
+  const { id, pieces } = await modelId(source, gguf, {
     signal,
     onProgress: (done, total) => onProgress('computing the model id', { done, total }),
   })
   modelIds.remember(source.stamp, id)
-  return id
+  return { id, pieces }
 }
 
 function planModel(gguf: GgufFile, config: ModelConfig): PlanModel {

@@ -9,7 +9,8 @@ import type { KoinonNode } from './types.ts'
 export type NodeParts = StatusDeps &
   Pick<CompletionDeps, 'log' | 'gate' | 'report' | 'renderChat'> & {
     readonly socket: string
-    readonly placement: string
+    /** Which layers are served, and why. LOAD_SHARD writes it anew. */
+    readonly placement: { text: string }
     readonly stopper: Stopper
   }
 
@@ -30,7 +31,7 @@ export function toNode(parts: NodeParts): KoinonNode {
       findModel([model], name)
       return describePlan(parts)
     },
-    status: () => describeStatus(parts, { placement, api }),
+    status: () => describeStatus(parts, { placement: placement.text, api }),
     complete: async function* (request: CompletionRequest, options: { readonly signal: AbortSignal }) {
       stopper.signal.throwIfAborted()
       const asked = { model: findModel([model], request.model), request }

@@ -19,7 +19,17 @@ export class OwnStage {
     this.#options = options
   }
 
-  async load(layers: LayerRange, options: LoadOptions): Promise<StageReport> {
+  /** What is loaded, whether its engine is ready or not. */
+  get layers(): LayerRange | undefined {
+    return this.#loaded?.layers
+  }
+
+  /** From now on nothing is served, until the next load. */
+  withdraw(): void {
+    this.#loaded = undefined
+  }
+
+  async load(layers: LayerRange, options: LoadOptions = {}): Promise<StageReport> {
     const report = await this.engine.load({ file: this.#model.file, layers, ...this.#options }, options)
     this.#loaded = { layers, report }
     return report

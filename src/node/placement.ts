@@ -23,6 +23,9 @@ export type PlacementDeps = {
   readonly onProgress: NodeProgress
 }
 
+/** What the planner must know of this node alone. */
+type OwnPlace = Pick<PlacementDeps, 'model' | 'self' | 'ownOffer'>
+
 /** What to serve (undefined: nothing), and why, for people. */
 export type Choice = { readonly layers?: LayerRange; readonly text: string }
 
@@ -33,7 +36,10 @@ export async function chooseLayers(
   options: { readonly signal: AbortSignal },
 ): Promise<Choice> {
   if (choice.kind === 'none') return { text: 'none: prompts may enter here' }
-  if (choice.kind === 'range') return fixed(deps, choice.layers)
+  if (choice.kind === 'range') {
+    checkRange(deps, choice.layers)
+    return { layers: choice.layers, text: `layers ${formatLayers(choice.layers)}, as asked` }
+  }
   if (choice.nodes <= 1) {
     if (deps.dialled !== undefined) {
       await deps.dialled
@@ -45,9 +51,10 @@ export async function chooseLayers(
   return share(deps, choice.nodes)
 }
 
-const selfNode = (deps: PlacementDeps): PlanNode => toPlanNode(deps.self, deps.ownOffer(), deps.ownOffer())
+const selfNode = (deps: OwnPlace): PlanNode => toPlanNode(deps.self, deps.ownOffer(), deps.ownOffer())
 
-function fixed(deps: PlacementDeps, layers: LayerRange): Choice {
+/** @throws NodeError where this node cannot serve these layers: NODE_LAYERS_UNKNOWN, NODE_DOES_NOT_FIT */
+export function checkRange(deps: OwnPlace, layers: LayerRange): void {
   const layerCount = deps.model.plan.layers.length
   if (!containsLayers({ first: 0, last: layerCount }, layers)) {
     throw new NodeError(
@@ -57,7 +64,6 @@ function fixed(deps: PlacementDeps, layers: LayerRange): Choice {
   }
   const stage = placeRange(deps.model.plan, layers, selfNode(deps))
   if (isPlanFault(stage)) throw doesNotFit(stage)
-  return { layers, text: `layers ${formatLayers(layers)}, as asked` }
 }
 
 /** Lets introductions and offers arrive, so that what others serve is not taken for missing. */

@@ -1,4 +1,7 @@
-/** From OpenAI's requests, already checked by their schemas, to what a node takes. OpenAI's defaults are filled in here. */
+/**
+ * From OpenAI's requests, already checked by their schemas, to what a node takes. OpenAI's defaults are filled in here,
+ * for the HTTP API and for the commands of peers alike.
+ */
 import type { Random } from '#base'
 import type {
   ChatMessage,
