@@ -2,10 +2,10 @@
  * The handshake of a session: Noise XX with hybrid forward secrecy, and inside it each side's proof that its static key
  * belongs to its node key. Pure: bytes in, bytes out.
  *
- *     message                          bytes   with an ML-DSA-65 key
- *     1  dialler -> listener   e, e1    1216    1216
- *     2  listener -> dialler   e, ee, ekem1, s, es, payload    1315    6604
- *     3  dialler -> listener   s, se, payload    179    5468
+ *     message                                                  bytes   of a sender with an ML-DSA-65 key
+ *     1  dialler -> listener   e, e1                            1216    1216
+ *     2  listener -> dialler   e, ee, ekem1, s, es, payload     1315    6604
+ *     3  dialler -> listener   s, se, payload                    179    5468
  *
  * The Noise static keys are made for one handshake and thrown away; who a node is says the payload of message 2 and 3,
  * a dag-cbor map of exactly 115 (5404) bytes:
@@ -13,8 +13,8 @@
  *     { key: Ed25519 public key (32), signature (64), hybrid?: { key: ML-DSA-65 public key (1952), signature (3309) } }
  *
  * Both signatures are over the same bytes (`staticKeyStatement`): they bind the static key, the role and, by the handshake
- * hash, the prologue and everything before. A payload is encrypted, so only the peer learns it; the hash keeps it from
- * being said again in another handshake, the role from being said back.
+ * hash, the prologue and everything before. The hash keeps a proof from being said again in another handshake, the role
+ * from being said back. Proofs are encrypted, but who the two are is no secret: their HELLOs said it in clear.
  */
 import { decode, encode } from '@ipld/dag-cbor'
 import { z } from 'zod'
@@ -34,6 +34,7 @@ import {
   type X25519Key,
   x25519Key,
 } from '#crypto'
+import type { HybridSigner } from './hybrid.ts'
 import type { KeyProvider } from './key-provider.ts'
 import { HandshakeState, type NoiseFault } from './noise/handshake-state.ts'
 import { XX_HFS } from './noise/pattern.ts'
@@ -93,14 +94,6 @@ export type HandshakeResult = {
   readonly transcript: Uint8Array
   /** The peer's ML-DSA-65 public key, where it proved one. Not after a resumption, which carries no signatures. */
   readonly hybridKey?: Uint8Array
-}
-
-/** An ML-DSA-65 (FIPS 204) key that signs beside the node's Ed25519 key. */
-type HybridSigner = {
-  /** 1952 bytes. */
-  readonly publicKey: Uint8Array
-  /** @returns 3309 bytes */
-  sign(message: Uint8Array): Uint8Array | Promise<Uint8Array>
 }
 
 export type HandshakeOptions = {
