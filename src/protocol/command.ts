@@ -12,8 +12,11 @@ import type { Priority } from '#wire'
  * - `guest`: anybody who is connected, even a peer of the JSON protocol.
  * - `member`: a peer that was admitted to the swarm.
  * - `trusted`: a peer whom this node's owner has named (`--trust`).
+ *
+ * Each includes those before it.
  */
-export type Right = 'guest' | 'member' | 'trusted'
+export const RIGHTS = ['guest', 'member', 'trusted'] as const
+export type Right = (typeof RIGHTS)[number]
 
 /** A part of a message that may be large. */
 export interface Attachment {
@@ -66,12 +69,17 @@ export type Command<
   readonly priority: Priority
   /** Bytes of an attachment that a request may bring. @default 0 */
   readonly attachmentBytesMax?: number
-  handle(request: z.infer<RequestSchema>, context: CommandContext<z.infer<EventSchema>>): Promise<CommandAnswer<z.infer<ResponseSchema>>>
+  handle(
+    request: z.infer<RequestSchema>,
+    context: CommandContext<z.infer<EventSchema>>,
+  ): Promise<CommandAnswer<z.infer<ResponseSchema>>>
 }
 
 /** Keeps the types of one command together. */
-export function defineCommand<Request extends z.ZodType, Response extends z.ZodType, Event extends z.ZodType = z.ZodNever>(
-  command: Command<Request, Response, Event>,
-): Command<Request, Response, Event> {
+export function defineCommand<
+  Request extends z.ZodType,
+  Response extends z.ZodType,
+  Event extends z.ZodType = z.ZodNever,
+>(command: Command<Request, Response, Event>): Command<Request, Response, Event> {
   return command
 }

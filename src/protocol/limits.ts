@@ -59,6 +59,9 @@ export const SESSION_LIFE_MS = 24 * 60 * 60 * 1000
 /** Messages that wait to be sent to one peer. */
 export const OUTGOING_MESSAGES_MAX = 1024
 
+/** With no more messages than this waiting, whoever makes many goes on. */
+export const OUTGOING_ROOM = 64
+
 /** Bytes of messages that wait to be sent to one peer. */
 export const OUTGOING_BYTES_MAX = 4 * 1024 * 1024
 
@@ -129,8 +132,8 @@ export const REQUESTS_PENDING_MAX = 1_024
 /** How long requests wait for a lost connection to come back, in milliseconds. */
 export const RECONNECT_MS_MAX = 30_000
 
-/** Events of one request that wait for its caller; beyond them the connection is not read on. */
-export const EVENTS_UNREAD_MAX = 256
+/** Events of one request that wait for its caller; beyond them the request is given up. */
+export const EVENTS_UNREAD_MAX = 1_024
 
 // What a peer may ask for (`rate-limits.ts`).
 

@@ -29,6 +29,8 @@ export const requestSchema = z.object({
   body: z.unknown(),
   /** How long the answer is worth waiting for, from the moment that the request arrives. */
   deadlineMs: z.int().min(1).max(24 * 60 * 60 * 1000).optional(),
+  /** Where the request is sent again after a lost connection: the index of the first event that has not come yet. */
+  eventsFrom: z.int().min(0).optional(),
   attachment: attachmentSchema.optional(),
 })
 export type RequestMessage = z.infer<typeof requestSchema>
@@ -36,8 +38,9 @@ export type RequestMessage = z.infer<typeof requestSchema>
 export const responseSchema = z.object({ id, body: z.unknown(), attachment: attachmentSchema.optional() })
 export type ResponseMessage = z.infer<typeof responseSchema>
 
-/** One of many answers, in order. */
-export const eventSchema = z.object({ id, body: z.unknown() })
+/** One of many answers, in order. `index` counts them from 0, so that none is lost or doubled over a lost connection. */
+export const eventSchema = z.object({ id, index: z.int().min(0), body: z.unknown() })
+export type EventMessage = z.infer<typeof eventSchema>
 
 /** The one form of every refusal and failure (PROTO-10). */
 export const errorSchema = z.object({
