@@ -21,7 +21,7 @@ export type Argon2Cost = {
  * Derives 32 bytes from a passphrase, off the main thread. The caller bounds the cost, which is spent whatever it is.
  * @param salt at least 8 bytes, not secret, never used for another passphrase
  */
-export function argon2id(passphrase: Uint8Array, salt: Uint8Array, cost: Argon2Cost): Promise<Uint8Array> {
+export async function argon2id(passphrase: Uint8Array, salt: Uint8Array, cost: Argon2Cost): Promise<Uint8Array> {
   const { memoryKib: memory, passes, lanes: parallelism } = cost
   const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>()
   const parameters = { message: passphrase, nonce: salt, parallelism, tagLength: 32, memory, passes }

@@ -1,13 +1,36 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { toHex } from '#base'
-import { equalInConstantTime, hmacSha256, sha256 } from './hash.ts'
+import { hmac } from '@noble/hashes/hmac.js'
+import { sha1 as nobleSha1 } from '@noble/hashes/legacy.js'
+import { sha256 as nobleSha256 } from '@noble/hashes/sha2.js'
+import * as fc from 'fast-check'
+import { concatBytes, toHex } from '#base'
+import { equalInConstantTime, hmacSha256, Sha256, sha1, sha256 } from './hash.ts'
 
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text)
 
 test('SHA-256 agrees with FIPS 180-4', () => {
   const expected = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
   assert.equal(toHex(sha256(utf8('abc'))), expected)
+})
+
+test('SHA-1 agrees with FIPS 180-4', () => {
+  assert.equal(toHex(sha1(utf8('abc'))), 'a9993e364706816aba3e25717850c26c9cd0d89d')
+})
+
+test('two implementations of the hashes and of HMAC agree, however the message is cut', () => {
+  const any = fc.uint8Array({ maxLength: 300 })
+  fc.assert(
+    fc.property(any, any, any, (key, a, b) => {
+      const whole = concatBytes([a, b])
+      assert.deepEqual(sha1(whole), nobleSha1(whole))
+      assert.deepEqual(sha256(whole), nobleSha256(whole))
+      const pieces = new Sha256().update(a)
+      assert.deepEqual(pieces.snapshot(), nobleSha256(a))
+      assert.deepEqual(pieces.update(b).digest(), nobleSha256(whole))
+      assert.deepEqual(hmacSha256(key, a, b), hmac(nobleSha256, key, whole))
+    }),
+  )
 })
 
 test('HMAC-SHA-256 agrees with RFC 4231, case 2, however the message is cut', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { seededRandom } from '#base'
 import { encodeNodeKey, generateNodeKey, peerIdOf } from '#crypto'
 import {
