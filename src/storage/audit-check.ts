@@ -15,6 +15,7 @@ import {
   ED25519_SIGNATURE_BYTES,
   type Ed25519Verifier,
   ed25519Verifier,
+  equalInConstantTime,
   peerOfPublicKey,
   publicKeyOfPeer,
   SHA256_BYTES,
@@ -26,6 +27,7 @@ import {
   FIRST_PREVIOUS,
   hashEntry,
   storedEntryOf,
+  utf8,
 } from './audit-entry.ts'
 import { LOG_PRUNED } from './audit-log.ts'
 import { prepareFormerIds } from './peer-key-store.ts'
@@ -136,8 +138,8 @@ class AuditCheck {
     if (entry === undefined) return { seq: expected, what: 'the entry is damaged' }
     if (entry.seq > expected) return { seq: expected, what: `entries ${expected} to ${entry.seq - 1n} are missing` }
     if (entry.seq < expected) return { seq: entry.seq, what: 'the entry is one of those that were pruned' }
-    if (toHex(hashEntry(entry)) !== toHex(entry.hash)) return { seq: entry.seq, what: 'the entry was changed' }
-    if (toHex(entry.previous) !== toHex(this.#hash)) {
+    if (!equalInConstantTime(hashEntry(entry), entry.hash)) return { seq: entry.seq, what: 'the entry was changed' }
+    if (!equalInConstantTime(entry.previous, this.#hash)) {
       return { seq: entry.seq, what: 'the entry does not follow the one before it' }
     }
     this.#seq = entry.seq
@@ -163,7 +165,7 @@ class AuditCheck {
     if (typeof at !== 'bigint' || hash === undefined || publicKey === undefined || signature === undefined) {
       return bad('the signature of this entry is damaged')
     }
-    if (toHex(hash) !== toHex(this.#hash)) return bad('the signature is of another entry with this number')
+    if (!equalInConstantTime(hash, this.#hash)) return bad('the signature is of another entry with this number')
     const verifier = this.#keys.get(toHex(publicKey))
     if (verifier === undefined)
       return bad(`the signature is by another key than the node's (${peerOfPublicKey(publicKey)})`)
@@ -191,11 +193,13 @@ function danglingCheckpoint(seq: bigint): Bad {
   return { seq, what: 'there is a signature of an entry that is not kept' }
 }
 
+const LOG_PRUNED_BYTES = utf8(LOG_PRUNED)
+
 /** What a `log-pruned` entry says. */
 function prunedOf(row: Row): { readonly through: number; readonly hash: string } | undefined {
   const { kind, facts: bytes } = row
   if (!(kind instanceof Uint8Array && bytes instanceof Uint8Array)) return undefined
-  if (new TextDecoder().decode(kind) !== LOG_PRUNED) return undefined
+  if (!equalInConstantTime(kind, LOG_PRUNED_BYTES)) return undefined
   const facts = decodeFacts(bytes)
   const [through, hash] = [facts?.['through'], facts?.['hash']]
   return typeof through === 'number' && typeof hash === 'string' ? { through, hash } : undefined

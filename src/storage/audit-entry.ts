@@ -7,7 +7,6 @@
  * `parts` puts a length (u32, big-endian) before every part; numbers are 8 bytes, big-endian. Texts are hashed as the
  * bytes in the file, so that no two files that differ have the same hashes. Entry 1 follows 32 zero bytes.
  */
-import { concatBytes } from '#base'
 import { SHA256_BYTES, sha256 } from '#crypto'
 import { AUDIT_FACTS_BYTES_MAX, AUDIT_NAME_CHARS_MAX, AUDIT_TEXT_CHARS_MAX } from './limits.ts'
 import type { Row } from './rows.ts'
@@ -38,9 +37,12 @@ export type StoredEntry = {
   readonly previous: Uint8Array
 }
 
-/** Text columns as bytes, cut behind what an entry may hold: the file may come from somebody who wants us to choke. */
-export const ENTRY_COLUMNS = `seq, at, substr(CAST(kind AS BLOB), 1, 256) AS kind, substr(CAST(peer AS BLOB), 1, 1024) AS peer,
-  substr(CAST(facts AS BLOB), 1, 4096) AS facts, substr(previous, 1, 64) AS previous, substr(hash, 1, 64) AS hash`
+/**
+ * Text columns as bytes; none where there are more than an entry may hold: the file may come from somebody who wants us
+ * to choke.
+ */
+export const ENTRY_COLUMNS = `seq, at, ${bytesUpTo('kind', 256)}, ${bytesUpTo('peer', 1024)}, ${bytesUpTo('facts', 4096)},
+  ${bytesUpTo('previous', SHA256_BYTES)}, ${bytesUpTo('hash', SHA256_BYTES)}`
 
 export const FIRST_PREVIOUS = new Uint8Array(SHA256_BYTES)
 
@@ -104,6 +106,10 @@ export function utf8(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(text)
 }
 
+function bytesUpTo(column: string, max: number): string {
+  return `CASE WHEN length(CAST(${column} AS BLOB)) <= ${max} THEN CAST(${column} AS BLOB) END AS ${column}`
+}
+
 function plain(value: string | number | boolean | undefined): string | number | boolean {
   if (typeof value === 'string') return short(value, AUDIT_TEXT_CHARS_MAX)
   // JSON has no infinities.
@@ -117,11 +123,13 @@ function eightBytes(value: bigint): Uint8Array<ArrayBuffer> {
 }
 
 function parts(list: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  return concatBytes(
-    list.flatMap(part => {
-      const length = new Uint8Array(4)
-      new DataView(length.buffer).setUint32(0, part.byteLength)
-      return [length, part]
-    }),
-  )
+  const whole = new Uint8Array(list.reduce((size, part) => size + 4 + part.byteLength, 0))
+  const view = new DataView(whole.buffer)
+  let offset = 0
+  for (const part of list) {
+    view.setUint32(offset, part.byteLength)
+    whole.set(part, offset + 4)
+    offset += 4 + part.byteLength
+  }
+  return whole
 }

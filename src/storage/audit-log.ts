@@ -160,7 +160,8 @@ class SqliteAuditLog implements AuditStore {
     if (from === undefined) return false // The log is empty.
     const firstFresh = fresh.get(this.#clock.now() - AUDIT_AGE_MS_MAX)
     const byAge = (firstFresh === undefined ? undefined : integerOf(firstFresh, 'seq')) ?? this.#head.seq + 1
-    const byCount = this.#head.seq + 1 - AUDIT_ENTRIES_MAX
+    // The entry that says so needs room too.
+    const byCount = this.#head.seq + 2 - AUDIT_ENTRIES_MAX
     const end = Math.max(byAge, byCount)
     if (end <= from) return false
     const last = Math.min(end, from + AUDIT_PRUNE_BATCH) - 1
