@@ -4,7 +4,6 @@ export {
   ML_KEM_768_CIPHERTEXT_BYTES,
   ML_KEM_768_PUBLIC_BYTES,
   ML_KEM_768_SEED_BYTES,
-  ML_KEM_768_SECRET_BYTES,
   type MlKemKey,
   mlKem768Encapsulate,
   mlKem768Key,

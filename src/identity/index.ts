@@ -1,7 +1,7 @@
 /** Who a node is: its keys and ids, what it signs, and how two nodes prove it to each other. Pure. */
 export { parseEnvironmentKey } from './environment-key.ts'
 export { type EnvelopeFault, openEnvelope, type Opened, signEnvelope, type SigningDomain } from './envelope.ts'
-export { IdentityError, type IdentityFault } from './errors.ts'
+export type { IdentityFault } from './errors.ts'
 export {
   createHandover,
   type Handover,
