@@ -5,10 +5,10 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { silentLogger, systemClock, systemRandom, toHex, withDeadline } from '#base'
-import { encodeNodeKey, generateNodeKey } from '#crypto'
+import { systemClock, systemRandom, toHex, withDeadline } from '#base'
 import { createHost, type Host, type PeerEvent } from '#net'
 import { PROTOCOLS } from '#wire'
+import { hostDeps } from './support/net-hosts.ts'
 
 type Cleaner = { after(action: () => Promise<void> | void): void }
 
@@ -28,10 +28,11 @@ async function startChild(test: Cleaner, args: readonly string[]): Promise<{ chi
 }
 
 async function startHost(test: Cleaner): Promise<Host> {
-  const host = await createHost(
-    { clock: systemClock, random: systemRandom, log: silentLogger, key: await generateNodeKey(systemRandom) },
-    { listen: ['/ip4/127.0.0.1/tcp/0'], mdns: false, secret: new TextEncoder().encode('across processes') },
-  )
+  const host = await createHost(await hostDeps(), {
+    listen: ['/ip4/127.0.0.1/tcp/0'],
+    mdns: false,
+    secret: new TextEncoder().encode('across processes'),
+  })
   await host.start()
   test.after(() => host.stop())
   return host
@@ -47,7 +48,7 @@ function nextEvent(host: Host, kind: PeerEvent['kind']): Promise<PeerEvent> {
 
 describe('hosts in two processes', () => {
   it('talk, notice a death, and meet again at the same address', async test => {
-    const key = toHex(encodeNodeKey(await generateNodeKey(systemRandom)))
+    const key = toHex(systemRandom.bytes(32))
     const host = await startHost(test)
     const { child, address } = await startChild(test, [key])
     const joined = nextEvent(host, 'joined')
@@ -71,7 +72,7 @@ describe('hosts in two processes', () => {
   })
 
   it('leave no socket and no timer behind: a process that stops its host ends by itself', async test => {
-    const key = toHex(encodeNodeKey(await generateNodeKey(systemRandom)))
+    const key = toHex(systemRandom.bytes(32))
     const host = await startHost(test)
     const { child, address } = await startChild(test, [key])
     const id = await host.connect(address)

@@ -4,10 +4,10 @@
  */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { silentLogger, systemClock, systemRandom, toHex } from '#base'
-import { generateNodeKey } from '#crypto'
+import { systemRandom, toHex } from '#base'
 import { createHost, type Host } from '#net'
 import { encodeStageStart, GREEDY, PROTOCOLS, type StageOpen, type StagePurpose, type StepHeader } from '#wire'
+import { hostDeps } from './support/net-hosts.ts'
 import { RawStream } from './support/pipeline/raw-peer.ts'
 import { startSwarm, type Swarm, type SwarmNode, until } from '../tools/swarm.ts'
 
@@ -27,8 +27,7 @@ before(async () => {
   const [model] = await node.client.models()
   assert.ok(model !== undefined)
   facts = { model: model.id, width: model.width, layerCount: model.layerCount }
-  const deps = { clock: systemClock, random: systemRandom, log: silentLogger, key: await generateNodeKey(systemRandom) }
-  host = await createHost(deps, { listen: ['/ip4/127.0.0.1/tcp/0'], mdns: false })
+  host = await createHost(await hostDeps(), { listen: ['/ip4/127.0.0.1/tcp/0'], mdns: false })
   await host.start()
   host.handle(PROTOCOLS.stage, async stream => {
     const raw = new RawStream(stream)

@@ -8,11 +8,11 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { type ByteStream, silentLogger, systemClock, systemRandom, toHex } from '#base'
-import { encodeNodeKey, generateNodeKey } from '#crypto'
 import { createEdgeEngine } from '#engine'
 import { createHost } from '#net'
 import { PROTOCOLS } from '#wire'
 import type { BenchModel } from './model.ts'
+import { hostDeps } from '../../test/support/net-hosts.ts'
 import { median } from './report.ts'
 
 export type HopParts = {
@@ -52,10 +52,8 @@ async function measurePipe(model: BenchModel): Promise<number> {
 }
 
 async function measureWire(rowBytes: number): Promise<number> {
-  const keys = await Promise.all([generateNodeKey(systemRandom), generateNodeKey(systemRandom)])
-  const child = spawn(process.execPath, [ECHO, toHex(encodeNodeKey(keys[0]))], { stdio: ['pipe', 'pipe', 'inherit'] })
-  const deps = { clock: systemClock, random: systemRandom, log: silentLogger, key: keys[1] }
-  const host = await createHost(deps, { listen: ['/ip4/127.0.0.1/tcp/0'], mdns: false, secret: SECRET })
+  const child = spawn(process.execPath, [ECHO, toHex(systemRandom.bytes(32))], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const host = await createHost(await hostDeps(), { listen: ['/ip4/127.0.0.1/tcp/0'], mdns: false, secret: SECRET })
   try {
     await host.start()
     const stream = await host.open(await host.connect(await addressOf(child)), PROTOCOLS.stage)

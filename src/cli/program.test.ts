@@ -62,6 +62,7 @@ class EchoNode implements KoinonNode {
   peers = (): readonly never[] => []
   plan = (): never => assert.fail('not planned here')
   status = (): NodeStatus => status
+  ask = async (): Promise<{ readonly body: unknown }> => ({ body: {} })
   health = (): { readonly ok: boolean } => ({ ok: true })
   setApi = (): void => undefined
 

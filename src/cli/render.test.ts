@@ -217,8 +217,20 @@ const status: NodeStatus = {
   peers: 2,
 }
 
+const protocol = {
+  version: 1,
+  capabilities: ['commands', 'stage'],
+  session: '6f1ed002-ab55-4d2c-9c3b-0a1f7d3c5e11',
+  resumptions: 0,
+  suite: 'Noise_XXhfs_25519+MLKEM768_AESGCM_SHA256',
+  rekeys: 2,
+  key: PEER,
+  clockOffsetMs: 3,
+}
+
 const peers: readonly PeerSummary[] = [
   {
+    ...protocol,
     peer: PEER,
     agent: 'koinon/0.2.0',
     addresses: [`/ip4/192.168.100.200/tcp/40001/p2p/${PEER}`],
@@ -228,7 +240,16 @@ const peers: readonly PeerSummary[] = [
     stages: status.stages,
     memoryBytes: 34e9,
   },
-  { peer: PEER, agent: '', addresses: [], direction: 'inbound', connectedMs: 10, stages: [], memoryBytes: 0 },
+  {
+    ...protocol,
+    peer: PEER,
+    agent: '',
+    addresses: [],
+    direction: 'inbound',
+    connectedMs: 10,
+    stages: [],
+    memoryBytes: 0,
+  },
 ]
 
 const plan: PlanReport = {

@@ -8,7 +8,7 @@ import { PROTOCOLS } from '#wire'
 import { LINGER_MS } from './limits.ts'
 
 /**
- * Resets every stream but hello, so that no reader takes a lost stream for a finished one, then ends the connection:
+ * Resets every stream but control, so that no reader takes a lost stream for a finished one, then ends the connection:
  * once the other side has, where `awaitsPeer`, and at once otherwise. Never rejects.
  */
 export async function hangUp(
@@ -17,14 +17,14 @@ export async function hangUp(
   options: { readonly awaitsPeer: boolean },
 ): Promise<void> {
   const reason = new Error('the connection is being closed')
-  const others = connection.streams.filter(stream => stream.protocol !== PROTOCOLS.hello)
+  const others = connection.streams.filter(stream => stream.protocol !== PROTOCOLS.control)
   for (const stream of others) stream.abort(reason)
-  const hello = connection.streams.find(stream => stream.protocol === PROTOCOLS.hello)
-  if (options.awaitsPeer && hello !== undefined) {
+  const control = connection.streams.find(stream => stream.protocol === PROTOCOLS.control)
+  if (options.awaitsPeer && control !== undefined) {
     const heard = new AbortController()
-    for (const event of ['close', 'remoteCloseWrite'] as const) hello.addEventListener(event, () => heard.abort())
+    for (const event of ['close', 'remoteCloseWrite'] as const) control.addEventListener(event, () => heard.abort())
     // The end of our words is what lets two sides that refuse each other at once both go.
-    hello.close({ signal: heard.signal }).catch(() => undefined) // Then the wait below is in vain, and short.
+    control.close({ signal: heard.signal }).catch(() => undefined) // Then the wait below is in vain, and short.
     await sleep(clock, LINGER_MS, { signal: heard.signal }).catch(() => undefined) // Heard: no need to wait longer.
   }
   try {

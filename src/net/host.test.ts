@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { systemRandom } from '#base'
-import { generateNodeKey, peerIdOf } from '#crypto'
+import { createNodeIdentity } from '#identity'
 import { PROTOCOLS } from '#wire'
 import { NetError } from './errors.ts'
 import { firstAddress, hasPeers, nextEvent, offerOf, startHost, within } from '../../test/support/net-hosts.ts'
@@ -136,7 +136,7 @@ describe('net / host', () => {
 
   it('does not take another node for the one whose address it dialled', async test => {
     const [a, b] = [await startHost(test), await startHost(test)]
-    const expected = peerIdOf(await generateNodeKey(systemRandom))
+    const expected = (await createNodeIdentity(systemRandom)).peer
     const address = firstAddress(b).replace(b.id, expected)
     const { fault } = await failsWith('NET_WRONG_PEER', a.connect(address))
     assert.deepEqual(fault, { code: 'NET_WRONG_PEER', expected, actual: b.id })
@@ -191,9 +191,9 @@ describe('net / host', () => {
   })
 
   it('comes back to a kept peer after its restart', async test => {
-    const key = await generateNodeKey(systemRandom)
+    const identity = await createNodeIdentity(systemRandom)
     const a = await startHost(test, { secret: 's' })
-    const first = await startHost(test, { secret: 's', key })
+    const first = await startHost(test, { secret: 's', identity })
     const address = firstAddress(first)
     a.keepConnected([address])
     await hasPeers(a, [first.id])
@@ -201,7 +201,7 @@ describe('net / host', () => {
     await first.stop()
     await left
     // The port was the system's choice the first time; it is free again.
-    const again = await startHost(test, { secret: 's', key, listen: [address.split('/p2p')[0] ?? ''] })
+    const again = await startHost(test, { secret: 's', identity, listen: [address.split('/p2p')[0] ?? ''] })
     assert.equal(again.id, first.id)
     await hasPeers(a, [again.id])
   })

@@ -11,18 +11,31 @@ import {
   type Logger,
   messageOf,
   type Random,
+  repeat,
   StreamError,
   withDeadline,
 } from '#base'
-import type { NodePrivateKey } from '#crypto'
+import type { KeyProvider, NodeIdentity } from '#identity'
+import {
+  acceptSealedStream,
+  type AuditKind,
+  type LinkDeps,
+  type Party,
+  openSealedStream,
+  type RefusalFacts,
+  type SessionFault,
+  uuidText,
+} from '#protocol'
 import {
   AGENT,
   HELLO_PEERS_MAX,
   type NodeOffer,
   nodeOfferSchema,
   PEER_ADDRESSES_MAX,
+  type Priority,
   PROTOCOLS,
   type ProtocolId,
+  type RefusalReason,
 } from '#wire'
 import { type Address, addressesOf, decodeAddress, isLoopback, parseAddress } from './address.ts'
 import { NetStream } from './byte-stream.ts'
@@ -33,20 +46,31 @@ import { keepConnected } from './keeper.ts'
 import { createNode, type Node } from './libp2p.ts'
 import {
   CONNECT_TIMEOUT_MS,
+  GUESTS_MAX,
   KEPT_ADDRESSES_MAX,
   OPEN_TIMEOUT_MS,
+  RECORD_LIFE_MS,
   STREAMS_PER_CONNECTION_MAX,
   UNPROVEN_MAX,
 } from './limits.ts'
+import { type PeerGuard, subjectsOf } from './peer-guard.ts'
+import { PeerRecords } from './peer-records.ts'
 import { PeerTable } from './peer-table.ts'
 import { Session, type SessionOwner } from './session.ts'
-import type { Host, HostOptions, Peer, PeerEvent } from './types.ts'
+import type { Host, HostMessage, HostOptions, Peer, PeerEvent } from './types.ts'
 
 export type HostDeps = {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
-  readonly key: NodePrivateKey
+  readonly identity: NodeIdentity
+  /** How the identity's key came to be what it is, the oldest statement first. */
+  readonly handovers: readonly Uint8Array[]
+  /** What peers are told that this node can do. */
+  readonly capabilities: readonly string[]
+  /** What sessions remember. */
+  readonly memory: Pick<LinkDeps, 'sessions' | 'peerKeys' | 'replay' | 'audit'>
+  readonly guard: PeerGuard
   /** What peers are told until the first `announce`. Without it: a node that serves nothing. */
   readonly offer?: NodeOffer
 }
@@ -55,7 +79,7 @@ export type HostDeps = {
 export async function createHost(deps: HostDeps, options: HostOptions): Promise<Host> {
   const host: { current?: Libp2pHost } = {}
   const node = await createNode({
-    key: deps.key,
+    key: deps.identity.privateKey,
     listen: options.listen,
     mdns: options.mdns,
     refusesInbound: () => host.current?.refusesInbound() ?? true,
@@ -65,6 +89,8 @@ export async function createHost(deps: HostDeps, options: HostOptions): Promise<
   host.current = new Libp2pHost({ ...deps, node }, options)
   return host.current
 }
+
+type StreamHandler = (stream: ByteStream) => void | Promise<void>
 
 class Libp2pHost implements Host {
   readonly id: string
@@ -77,6 +103,10 @@ class Libp2pHost implements Host {
   readonly #connecting = new Map<string, Promise<string>>()
   readonly #kept = new Map<string, Promise<void>>()
   readonly #stopping = new AbortController()
+  readonly #live = new Set<string>()
+  readonly #messageListeners = new Set<(message: HostMessage) => void>()
+  #party: Party
+  readonly #records: PeerRecords
   #offer: NodeOffer
   #isStarted = false
   #stopped: Promise<void> | undefined
@@ -85,6 +115,16 @@ class Libp2pHost implements Host {
     this.#deps = deps
     this.#options = options
     this.id = deps.node.libp2p.peerId.toString()
+    const { identity, handovers, capabilities } = deps
+    this.#party = {
+      peer: this.id,
+      signer: identity.provider,
+      handovers,
+      capabilities,
+      ...(identity.hybrid === undefined || options.hybridSignatures !== true ? {} : { hybrid: identity.hybrid }),
+    }
+    // The peer id of connections stays until the next start, and with it the key that speaks for its addresses.
+    this.#records = new PeerRecords({ ...deps, signer: identity.provider })
     this.#table = new PeerTable(deps, { self: this.id })
     this.#introductions = new Introductions({
       clock: deps.clock,
@@ -105,7 +145,7 @@ class Libp2pHost implements Host {
   async start(): Promise<void> {
     const { libp2p } = this.#deps.node
     this.#assertRuns()
-    await libp2p.handle(PROTOCOLS.hello, (stream, connection) => this.#onHello(stream, connection), {
+    await libp2p.handle(PROTOCOLS.control, (stream, connection) => this.#onControl(stream, connection), {
       maxInboundStreams: 1,
     })
     try {
@@ -114,6 +154,11 @@ class Libp2pHost implements Host {
       throw new NetError({ code: 'NET_LISTEN_FAILED' }, 'the listen addresses could not be had', { cause: error })
     }
     this.#isStarted = true
+    await this.#records.make(this.addresses())
+    void repeat(this.#deps.clock, () => this.#records.make(this.addresses()), {
+      periodMs: RECORD_LIFE_MS / 4,
+      signal: this.#stopping.signal,
+    })
   }
 
   stop(): Promise<void> {
@@ -166,26 +211,47 @@ class Libp2pHost implements Host {
     }
     const session = this.#table.session(peer)
     if (session === undefined) throw lost(peer)
-    return new NetStream(this.#deps, { stream: await this.#newStream(session, protocol, options), peer })
+    const stream = new NetStream(this.#deps, { stream: await this.#newStream(session, protocol, options), peer })
+    return openSealedStream(this.#sealing(stream, session))
   }
 
-  handle(protocol: ProtocolId, handler: (stream: ByteStream) => void | Promise<void>): void {
+  handle(protocol: ProtocolId, handler: StreamHandler): void {
+    this.#serve(protocol, handler, (stream, session) => {
+      if (!session.isAdmitted) throw new Error('the peer has not been admitted')
+      return acceptSealedStream(this.#deps, this.#sealing(stream, session))
+    })
+  }
+
+  handleGuests(protocol: ProtocolId, handler: StreamHandler): void {
+    this.#serve(protocol, handler, (stream, session) => {
+      const guests = [...this.#sessions.values()].filter(({ phase }) => phase === 'guest').length
+      if (!session.isAdmitted && (guests >= GUESTS_MAX || !session.becomeGuest()))
+        throw new Error('no room for a guest')
+      return stream
+    })
+  }
+
+  #serve(
+    protocol: ProtocolId,
+    handler: StreamHandler,
+    admit: (stream: NetStream, session: Session) => ByteStream | Promise<ByteStream>,
+  ): void {
     const { libp2p } = this.#deps.node
     const limits = { maxInboundStreams: STREAMS_PER_CONNECTION_MAX, maxOutboundStreams: STREAMS_PER_CONNECTION_MAX }
     const serve = async (stream: Stream, connection: Connection): Promise<void> => {
       const session = this.#sessions.get(connection)
-      if (session?.isAdmitted !== true) {
-        stream.abort(new Error('the peer has not been admitted'))
-        return
-      }
-      const served = new NetStream(this.#deps, { stream, peer: session.peer })
+      let served: ByteStream | undefined
       try {
+        if (session === undefined) throw new Error('the connection is being closed')
+        served = await admit(new NetStream(this.#deps, { stream, peer: session.peer }), session)
         await handler(served)
       } catch (error) {
-        const facts = { protocol, error: messageOf(error) }
-        if (error instanceof StreamError) this.#deps.log.debug('a stream ended under its handler', facts)
+        const reason = error instanceof Error ? error : new Error(messageOf(error))
+        const facts = { protocol, error: reason.message }
+        if (served === undefined) stream.abort(reason)
+        else if (error instanceof StreamError) this.#deps.log.debug('a stream ended under its handler', facts)
         else this.#deps.log.warn('a stream was reset, its handler failed', facts)
-        served.abort(error instanceof Error ? error : new Error(messageOf(error)))
+        served?.abort(reason)
       }
     }
     libp2p.handle(protocol, serve, limits).catch((error: unknown) => {
@@ -199,6 +265,31 @@ class Libp2pHost implements Host {
 
   onPeer(listener: (event: PeerEvent) => void): void {
     this.#table.onPeer(listener)
+  }
+
+  onMessage(listener: (message: HostMessage) => void): void {
+    this.#messageListeners.add(listener)
+  }
+
+  sendMessage(
+    peer: string,
+    message: { readonly type: number; readonly body: unknown },
+    options: { readonly priority?: Priority } = {},
+  ): boolean {
+    return this.#table.session(peer)?.send(message.type, message.body, options) ?? false
+  }
+
+  drop(peer: string, reason: RefusalReason, facts: RefusalFacts = {}): void {
+    for (const session of this.#sessions.values()) if (session.peer === peer) session.refuse(reason, facts)
+  }
+
+  async room(peer: string): Promise<void> {
+    await this.#table.session(peer)?.room()
+  }
+
+  rotate(signer: KeyProvider, statement: Uint8Array): void {
+    this.#party = { ...this.#party, signer, handovers: [...this.#party.handovers, statement] }
+    for (const session of this.#sessions.values()) session.rotate(statement, signer)
   }
 
   announce(offer: NodeOffer): void {
@@ -216,28 +307,28 @@ class Libp2pHost implements Host {
   onConnection(connection: Connection): void {
     if (connection.direction !== 'inbound') return
     const session = this.#createSession(connection)
-    if (this.#unprovenCount() > UNPROVEN_MAX) session.refuse('full')
+    const refused = this.#deps.guard.refuses(subjectsOf(session))
+    if (refused !== undefined) session.refuse(refused.reason, { retryAfterMs: refused.retryAfterMs })
+    else if (this.#unprovenCount() > UNPROVEN_MAX) session.refuse('full')
   }
 
   onFound(peer: string, addresses: readonly string[]): void {
-    const known = { id: peer, addresses: addresses.slice(0, PEER_ADDRESSES_MAX) }
-    this.#introductions.add([known], { isNews: false })
+    this.#introductions.add([{ id: peer, addresses: addresses.slice(0, PEER_ADDRESSES_MAX) }], { isNews: false })
   }
 
-  #onHello(stream: Stream, connection: Connection): void {
+  #onControl(stream: Stream, connection: Connection): void {
     const session = this.#sessions.get(connection)
     if (session?.direction === 'inbound') session.attach(stream)
-    else stream.abort(new Error('the dialler opens the hello stream'))
+    else stream.abort(new Error('the dialler opens the control stream'))
   }
 
   #createSession(connection: Connection): Session {
     const { secret } = this.#options
-    const session = new Session(this.#deps, {
-      connection,
-      self: this.id,
-      owner: this.#owner,
-      ...(secret === undefined ? {} : { secret }),
-    })
+    const { clock, random, log, memory } = this.#deps
+    const session = new Session(
+      { clock, random, log, ...memory, party: this.#party, isLive: id => this.#live.has(uuidText(id)) },
+      { connection, owner: this.#owner, ...(secret === undefined ? {} : { secret }) },
+    )
     this.#sessions.set(connection, session)
     return session
   }
@@ -248,16 +339,24 @@ class Libp2pHost implements Host {
       ...this.#offer,
       addresses: this.#offer.addresses.length > 0 ? this.#offer.addresses : [...this.addresses()],
     }),
+    record: () => this.#records.own,
     introductions: session => (this.#meets ? this.#table.introductions(session.peer).slice(0, HELLO_PEERS_MAX) : []),
-    onJoined: (session, offer) => {
-      if (this.#table.join(session, offer)) this.#introduceToOthers(session.peer)
+    onJoined: (session, announcement) => {
+      const { guard } = this.#deps
+      guard.succeeded(subjectsOf(session))
+      if (session.facts !== undefined) this.#live.add(session.facts.session)
+      if (this.#table.join(session, announcement)) this.#introduceToOthers(session.peer)
     },
-    onOffer: (session, offer) => this.#table.update(session, { offer }),
+    onOffer: (session, announcement) => this.#table.update(session, announcement),
     onIntroduced: (peers, options) => {
-      if (this.#meets) this.#introductions.add(peers, options)
+      if (this.#meets) this.#introductions.add(this.#records.verified(peers), options)
     },
+    onMessage: (session, message) => {
+      for (const listener of this.#messageListeners) listener({ peer: session.peer, ...message })
+    },
+    onFault: (session, reason) => this.#onFault(session, reason),
     onRtt: session => {
-      this.#table.update(session, {})
+      this.#table.update(session)
       if (this.#table.isRedundant(session, this.#deps.clock.monotonic())) session.end(lost(session.peer))
     },
     onEnded: session => this.#onEnded(session),
@@ -269,16 +368,28 @@ class Libp2pHost implements Host {
 
   #unprovenCount(): number {
     let count = 0
-    for (const session of this.#sessions.values()) if (!session.isAdmitted) count++
+    for (const { phase } of this.#sessions.values()) if (phase === 'proving') count++
     return count
   }
 
   #introduceToOthers(newcomer: string): void {
-    const known = this.peers().find(peer => peer.id === newcomer)
-    if (!this.#meets || known === undefined || known.addresses.length === 0) return
-    for (const { id } of this.peers()) {
-      if (id !== newcomer) this.#table.session(id)?.introduce([{ id: newcomer, addresses: [...known.addresses] }])
+    const known = this.#meets ? this.#table.knownPeer(newcomer) : undefined
+    if (known === undefined) return
+    for (const { id } of this.peers()) if (id !== newcomer) this.#table.session(id)?.introduce([known])
+  }
+
+  #onFault(session: Session, reason: RefusalReason): void {
+    const { peer } = session
+    this.#deps.memory.audit.record(AUDITED[reason] ?? 'refused', { peer, reason })
+    this.#deps.guard.fault(subjectsOf(session), reason)
+  }
+
+  #sealing(stream: ByteStream, session: Session): Parameters<typeof openSealedStream>[0] {
+    const onFault = ({ reason, isHostile, what }: SessionFault): void => {
+      this.#deps.log.warn('a stream broke the protocol', { peer: session.peer, reason, what })
+      if (isHostile) this.#onFault(session, reason)
     }
+    return { stream, session: session.secure, onFault }
   }
 
   /** Several callers may wait for one dial; each may give up alone. */
@@ -360,6 +471,7 @@ class Libp2pHost implements Host {
 
   #onEnded(session: Session): void {
     this.#table.leave(session)
+    if (session.facts !== undefined) this.#live.delete(session.facts.session)
     // Until its connection is gone a session counts against the bounds, and stop() waits for it.
     void session.ended().then(() => this.#sessions.delete(session.connection))
   }
@@ -381,6 +493,15 @@ class Libp2pHost implements Host {
     await Promise.all(sessions.map(session => session.ended()))
     await this.#deps.node.stop()
   }
+}
+
+/** How the audit log calls what a peer was refused for. */
+const AUDITED: Partial<Readonly<Record<RefusalReason, AuditKind>>> = {
+  authentication: 'authentication-failed',
+  'proof-wrong': 'authentication-failed',
+  superseded: 'peer-key-refused',
+  replay: 'replay',
+  flood: 'rate-limited',
 }
 
 function pickSignal(options: { readonly signal?: AbortSignal }): { readonly signal?: AbortSignal } {

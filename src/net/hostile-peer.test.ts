@@ -1,59 +1,50 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { fromHex, ManualClock, systemRandom } from '#base'
+import { ManualClock, systemClock, systemRandom } from '#base'
+import { publicKeyOfPeer } from '#crypto'
+import { Refusal, signFrame } from '#protocol'
 import {
-  withLengthPrefix,
-  HELLO_BYTES_MAX,
+  CIPHER_SUITES,
+  encodeBody,
+  FRAME_TYPES,
+  type Hello,
   HELLO_PEERS_MAX,
-  HELLO_VERSION,
-  type HelloMessage,
+  PROTOCOL_VERSIONS,
   PROTOCOLS,
-  swarmProof,
 } from '#wire'
-import { ADMISSION_TIMEOUT_MS, HELLO_TOKENS_MAX, PING_INTERVAL_MS, PINGS_MISSED_MAX, UNPROVEN_MAX } from './limits.ts'
-import {
-  firstAddress,
-  hasPeers,
-  offerOf,
-  type RawHello,
-  startHost,
-  startRawPeer,
-  within,
-} from '../../test/support/net-hosts.ts'
+import { ADMISSION_TIMEOUT_MS, CONTROL_TOKENS_MAX, PING_INTERVAL_MS, PINGS_MISSED_MAX, UNPROVEN_MAX } from './limits.ts'
+import { firstAddress, hasPeers, offerOf, startHost, within } from '../../test/support/net-hosts.ts'
+import { type RawConnection, type RawControl, type RawPeer, startRawPeer } from '../../test/support/raw-peer.ts'
 import type { Host } from './types.ts'
 
 const SECRET = 'the secret'
 
-function helloOf(secret: boolean): HelloMessage & { readonly nonce: Uint8Array } {
-  return { kind: 'hello', version: HELLO_VERSION, nonce: systemRandom.bytes(32), secret }
-}
+type Test = { after(action: () => Promise<void>): void }
 
-async function expectRefusal(hello: RawHello, reason: string): Promise<void> {
-  for (;;) {
-    const message = await hello.next()
-    if (message.kind === 'refuse') {
-      assert.equal(message.reason, reason)
-      return
-    }
-  }
+async function expectRefusal(control: RawControl, reason: string, by: 'us' | 'peer' = 'peer'): Promise<void> {
+  const error = await control.ended
+  assert.ok(error instanceof Refusal, String(error))
+  assert.deepEqual([error.fault.reason, error.fault.by], [reason, by])
 }
 
 /** After whatever happened the host must still take an honest peer. */
-async function stillServes(test: { after(action: () => Promise<void>): void }, host: Host): Promise<void> {
+async function stillServes(test: Test, host: Host): Promise<void> {
   const honest = await startHost(test, { secret: SECRET })
-  assert.equal(await honest.connect(firstAddress(host)), host.id)
+  // Dials again where the host has not noticed yet that the others are gone.
+  honest.keepConnected([firstAddress(host)])
   await hasPeers(host, [honest.id])
 }
 
+async function dial(test: Test, host: Host): Promise<RawConnection> {
+  return (await startRawPeer(test)).dial(firstAddress(host))
+}
+
 /** A raw peer in an open swarm, past admission. */
-async function joinOpenSwarm(test: { after(action: () => Promise<void>): void }, host: Host) {
-  const raw = await (await startRawPeer(test)).dial(firstAddress(host))
-  const hello = await raw.hello()
-  hello.send(helloOf(false))
-  assert.equal((await hello.next()).kind, 'hello')
-  hello.send({ kind: 'info', offer: offerOf('raw'), peers: [] })
-  assert.equal((await hello.next()).kind, 'info')
-  return { raw, hello }
+async function joinOpenSwarm(test: Test, host: Host): Promise<{ raw: RawConnection; control: RawControl }> {
+  const raw = await dial(test, host)
+  const control = await raw.control()
+  await control.join()
+  return { raw, control }
 }
 
 describe('net / hostile peers', () => {
@@ -63,104 +54,74 @@ describe('net / hostile peers', () => {
     host.handle(PROTOCOLS.stage, () => {
       isReached = true
     })
-    const raw = await (await startRawPeer(test)).dial(firstAddress(host))
-    const stream = await raw.stream(PROTOCOLS.stage)
-    const { promise, resolve } = Promise.withResolvers<void>()
-    stream.addEventListener('close', () => resolve())
-    if (stream.status !== 'open') resolve()
-    await within('the reset', promise)
-    assert.equal(stream.status, 'reset')
+    const stream = await (await dial(test, host)).stream(PROTOCOLS.stage)
+    await assert.rejects(within('the reset', stream.received[Symbol.asyncIterator]().next()), { code: 'STREAM_RESET' })
     assert.equal(isReached, false)
     await stillServes(test, host)
   })
 
   it('hears of no offer, no peer and no proof before it has proved itself', async test => {
     const host = await startHost(test, { secret: SECRET, offer: offerOf('hidden') })
-    const raw = await (await startRawPeer(test)).dial(firstAddress(host))
-    const hello = await raw.hello()
-    hello.send(helloOf(true))
-    assert.equal((await hello.next()).kind, 'hello')
-    hello.send({ kind: 'proof', mac: systemRandom.bytes(32) })
-    assert.deepEqual(await hello.next(), { kind: 'refuse', reason: 'proof-wrong' })
+    const raw = await dial(test, host)
+    const control = await raw.control({ secret: 'another' })
+    await expectRefusal(control, 'proof-wrong')
+    assert.notEqual(control.link.state, 'established')
     await raw.closed
     assert.deepEqual(host.peers(), [])
   })
 
-  it('cannot pass with a proof that was made for another connection', async test => {
+  it('loses its connection over garbage, an over-long frame or a frame out of turn, and costs nothing', async test => {
     const host = await startHost(test, { secret: SECRET })
     const rawPeer = await startRawPeer(test)
-    const raw = await rawPeer.dial(firstAddress(host))
-    const hello = await raw.hello()
-    const ours = helloOf(true)
-    hello.send(ours)
-    const theirs = await hello.next()
-    assert.ok(theirs.kind === 'hello')
-    // Right in everything but one nonce, as a proof that was overheard would be.
-    const mac = swarmProof(new TextEncoder().encode(SECRET), {
-      role: 'dialler',
-      dialler: rawPeer.id,
-      listener: host.id,
-      diallerNonce: ours.nonce,
-      listenerNonce: systemRandom.bytes(32),
-    })
-    hello.send({ kind: 'proof', mac })
-    await expectRefusal(hello, 'proof-wrong')
-    await raw.closed
-  })
-
-  it('loses its connection over garbage, an over-long frame or a message out of turn, and costs nothing', async test => {
-    const host = await startHost(test, { secret: SECRET })
-    const rawPeer = await startRawPeer(test)
-    const deeds: ((hello: RawHello) => void)[] = [
-      hello => hello.sendBytes(systemRandom.bytes(4096)),
-      hello => hello.sendBytes(Uint8Array.of(0xff, 0xff, 0xff, 0xff)),
-      hello => hello.sendBytes(withLengthPrefix(systemRandom.bytes(100))),
-      hello => hello.sendBytes(withLengthPrefix(new Uint8Array(400).fill(0x81))),
-      hello => hello.send({ kind: 'info', offer: offerOf('early'), peers: [] }),
-      hello => hello.send({ kind: 'proof', mac: systemRandom.bytes(32) }),
-      hello => hello.send({ kind: 'ping', id: 1 }),
+    const garbage: ((frame: Uint8Array) => Uint8Array)[] = [
+      () => systemRandom.bytes(4096),
+      () => Uint8Array.of(0xff, 0xff, 0xff, 0xff),
+      frame => frame.with(4, 0xff), // length
+      frame => frame.with(3, FRAME_TYPES.info),
+      frame => frame.with(3, FRAME_TYPES.proof),
+      frame => frame.with(3, FRAME_TYPES.data | 0x80), // sealed, without a session
+      frame => frame.with(8, 0xff), // a time beyond what can be counted
     ]
-    for (const deed of deeds) {
+    for (const change of garbage) {
       const raw = await rawPeer.dial(firstAddress(host))
-      const hello = await raw.hello()
-      deed(hello)
-      await expectRefusal(hello, 'malformed')
+      const control = await raw.control({ secret: SECRET, tamper: frame => [change(frame)] })
+      await expectRefusal(control, 'malformed')
       await raw.closed
     }
     await stillServes(test, host)
   })
 
-  it('is told when it speaks another revision of the protocol', async test => {
+  it('is told when it speaks other versions of the protocol only, and which would do', async test => {
     const host = await startHost(test)
-    const raw = await (await startRawPeer(test)).dial(firstAddress(host))
-    const hello = await raw.hello()
-    // {"kind": "hello", "version": 2} in dag-cbor.
-    const text = 'a2646b696e646568656c6c6f6776657273696f6e02'
-    hello.sendBytes(withLengthPrefix(fromHex(text)))
-    await expectRefusal(hello, 'version')
+    const rawPeer = await startRawPeer(test)
+    const raw = await rawPeer.dial(firstAddress(host))
+    const hello = await helloOf(rawPeer, host, { versions: [7, 9], preferred: 9 })
+    const control = await raw.control({ tamper: () => [hello] })
+    const error = await control.ended
+    assert.ok(error instanceof Refusal)
+    assert.deepEqual(error.fault, { code: 'PROTOCOL_REFUSED', reason: 'version', by: 'peer', versions: [1] })
     await raw.closed
   })
 
   it('is let go when it does not prove itself in time', async test => {
-    const clock = new ManualClock()
+    const clock = new ManualClock(systemClock.now())
     const host = await startHost(test, { secret: SECRET, clock })
-    const raw = await (await startRawPeer(test)).dial(firstAddress(host))
-    const hello = await raw.hello({ isDeaf: true })
-    hello.send(helloOf(true))
-    assert.equal((await hello.next()).kind, 'hello')
+    const raw = await dial(test, host)
+    const control = await raw.control({ secret: SECRET, tamper: (frame, index) => (index === 0 ? [frame] : []) })
+    await within('the host to answer', answered(control))
     clock.advance(ADMISSION_TIMEOUT_MS - 1)
     assert.equal(raw.connection.status, 'open')
     clock.advance(1)
-    await expectRefusal(hello, 'slow')
+    await control.ended
     clock.advance(ADMISSION_TIMEOUT_MS)
     await raw.closed
   })
 
   it('is let go when it has joined and then answers no ping', async test => {
-    const clock = new ManualClock()
+    const clock = new ManualClock(systemClock.now())
     const host = await startHost(test, { clock })
-    const { raw, hello } = await joinOpenSwarm(test, host)
-    assert.equal((await hello.next()).kind, 'ping')
+    const { raw, control } = await joinOpenSwarm(test, host)
+    assert.equal((await control.next()).type, FRAME_TYPES.ping)
     for (let missed = 1; missed <= PINGS_MISSED_MAX; missed++) {
       assert.equal(host.peers().length, 1)
       clock.advance(PING_INTERVAL_MS)
@@ -170,14 +131,12 @@ describe('net / hostile peers', () => {
   })
 
   it('cannot take the place of others by connecting without end', async test => {
-    const host = await startHost(test, { secret: SECRET, clock: new ManualClock() })
+    const host = await startHost(test, { secret: SECRET, clock: new ManualClock(systemClock.now()) })
     const rawPeer = await startRawPeer(test)
-    const connections = []
+    const connections: RawConnection[] = []
     for (let i = 0; i < UNPROVEN_MAX; i++) {
       const raw = await rawPeer.dial(firstAddress(host))
-      const hello = await raw.hello()
-      hello.send(helloOf(true))
-      assert.equal((await hello.next()).kind, 'hello')
+      await answered(await raw.control({ secret: SECRET, tamper: (frame, index) => (index === 0 ? [frame] : []) }))
       connections.push(raw)
     }
     // One more is refused, at its handshake or right after it.
@@ -196,26 +155,54 @@ describe('net / hostile peers', () => {
 
   it('pays for a flood of messages with its connection', async test => {
     const host = await startHost(test)
-    const { raw, hello } = await joinOpenSwarm(test, host)
+    const { raw, control } = await joinOpenSwarm(test, host)
     assert.equal(host.peers().length, 1)
-    for (let id = 0; id <= 2 * HELLO_TOKENS_MAX; id++) hello.send({ kind: 'ping', id })
-    await expectRefusal(hello, 'flood')
+    for (let id = 0; id <= 2 * CONTROL_TOKENS_MAX; id++) control.link.send(FRAME_TYPES.ping, { id })
+    await expectRefusal(control, 'flood')
     await raw.closed
     await hasPeers(host, [])
   })
 
-  it('cannot send an offer or introductions beyond their bounds', async test => {
+  it('cannot introduce more peers than fit a message', async test => {
     const host = await startHost(test)
-    const peer = { id: 'x'.repeat(52), addresses: [] }
-    const tooMany = { kind: 'peers', peers: Array.from({ length: HELLO_PEERS_MAX + 1 }, () => peer) } as const
-    const { raw, hello } = await joinOpenSwarm(test, host)
-    hello.send(tooMany)
-    await expectRefusal(hello, 'malformed')
+    const peers = Array.from({ length: HELLO_PEERS_MAX + 1 }, () => ({ id: 'x'.repeat(52), record: new Uint8Array(8) }))
+    const { raw, control } = await joinOpenSwarm(test, host)
+    control.link.send(FRAME_TYPES.peers, { peers })
+    await expectRefusal(control, 'malformed')
     await raw.closed
-    const second = await joinOpenSwarm(test, host)
-    second.hello.sendBytes(withLengthPrefix(new Uint8Array(HELLO_BYTES_MAX + 1)))
-    await expectRefusal(second.hello, 'malformed')
-    await second.raw.closed
     await hasPeers(host, [])
   })
 })
+
+/** A signed HELLO with some fields of the test's choice. */
+async function helloOf(peer: RawPeer, host: Host, fields: Partial<Hello>): Promise<Uint8Array> {
+  const { provider } = peer.identity
+  const recipient = publicKeyOfPeer(host.id)
+  assert.ok(recipient)
+  const hello: Hello = {
+    versions: [...PROTOCOL_VERSIONS],
+    preferred: 1,
+    suites: [...CIPHER_SUITES],
+    capabilities: [],
+    agent: 'test',
+    key: provider.publicKey,
+    handovers: [],
+    session: systemRandom.bytes(16),
+    time: systemClock.now(),
+    nonce: systemRandom.bytes(32),
+    secret: false,
+    ...fields,
+  }
+  return signFrame({
+    type: FRAME_TYPES.hello,
+    payload: encodeBody(hello),
+    nonce: { timeMs: systemClock.now(), epoch: 0, sequence: 0, random: 1 },
+    context: { sender: provider.publicKey, recipient, session: new Uint8Array(16) },
+    signer: provider,
+  })
+}
+
+/** Resolves once the peer's second frame was made, which it is when the host's HELLO has come. */
+async function answered(control: RawControl): Promise<void> {
+  while (control.sent.length < 2) await new Promise(resolve => setImmediate(resolve))
+}

@@ -3,7 +3,6 @@
  * claims: bounded in number, tried a few at a time, left alone for a while once they fail, and forgotten with ease.
  */
 import { type CancelTimer, type Clock, type Random, uniform } from '#base'
-import type { KnownPeer } from '#wire'
 import { type Address, addressesOf } from './address.ts'
 import { INTRODUCTION_DIALS_MAX, INTRODUCTION_RETRY_MS, INTRODUCTION_WAIT_MS, INTRODUCTIONS_MAX } from './limits.ts'
 
@@ -14,6 +13,9 @@ export type IntroductionDeps = {
   readonly isUnwanted: (peer: string) => boolean
   readonly connect: (peer: string, addresses: readonly Address[]) => Promise<unknown>
 }
+
+/** Somebody, and where it says or shows that it is. */
+export type Introduced = { readonly id: string; readonly addresses: readonly string[] }
 
 export class Introductions {
   readonly #deps: IntroductionDeps
@@ -32,7 +34,7 @@ export class Introductions {
    * @param options.isNews the peer has just come to somebody we both know. It has heard of us too and is about to dial,
    * so we wait a little: two dials at once would make two connections.
    */
-  add(peers: readonly KnownPeer[], options: { readonly isNews: boolean }): void {
+  add(peers: readonly Introduced[], options: { readonly isNews: boolean }): void {
     const now = this.#deps.clock.monotonic()
     for (const { id, addresses: texts } of peers) {
       if (this.#deps.isUnwanted(id) || this.#dialling.has(id) || (this.#failed.get(id) ?? 0) > now) continue

@@ -6,6 +6,9 @@ export const PEERS_MAX = 64
 /** Inbound connections whose peer has not proved the swarm secret yet. */
 export const UNPROVEN_MAX = 32
 
+/** Connections of peers that speak another protocol than ours. */
+export const GUESTS_MAX = 16
+
 /** Connections between us and one peer: two when both dial at once, more only while dead ones are noticed. */
 export const CONNECTIONS_PER_PEER_MAX = 4
 
@@ -66,11 +69,14 @@ export const PINGS_MISSED_MAX = 2
 /** The shortest time between two offers to one peer, in milliseconds. */
 export const OFFER_INTERVAL_MS = 250
 
-/** What a peer may send on its hello stream at once: each message costs one token and one more per 8 KiB. */
-export const HELLO_TOKENS_MAX = 512
+/** What a peer may send on its control stream at once: each message costs one token and one more per 8 KiB. */
+export const CONTROL_TOKENS_MAX = 512
 
-/** Tokens that a peer's hello stream regains in a second. An honest peer sends four offers a second at most. */
-export const HELLO_TOKENS_PER_SECOND = 32
+/** Tokens that a peer's control stream regains in a second. An honest peer sends four offers a second at most. */
+export const CONTROL_TOKENS_PER_SECOND = 32
+
+/** How long a peer's signed record is good for, in milliseconds. A new one is made four times as often. */
+export const RECORD_LIFE_MS = 24 * 60 * 60 * 1000
 
 /** Introduced peers that wait to be dialled. */
 export const INTRODUCTIONS_MAX = 64

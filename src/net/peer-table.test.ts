@@ -18,8 +18,11 @@ const OFFER: NodeOffer = {
 /** Only what the table looks at: hello is one stream. */
 function session(peer: string, direction: 'inbound' | 'outbound', streams = 1): Session {
   const connection = { streams: Array.from({ length: streams }), remoteAddr: `/ip4/192.0.2.1/tcp/1/p2p/${peer}` }
-  return { peer, direction, joinedAt: 0, connection } as unknown as Session
+  return { peer, direction, joinedAt: 0, connection, facts: FACTS } as unknown as Session
 }
+
+/** The table shows them and looks at none. */
+const FACTS = { version: 1, suite: 'test', session: 'test' }
 
 function setUp(self = 'm') {
   const table = new PeerTable({ log: silentLogger }, { self })
@@ -32,8 +35,8 @@ describe('net / peer-table', () => {
   it('lets a peer join with its first connection and leave with its last', () => {
     const { table, events } = setUp()
     const [first, second] = [session('p', 'inbound'), session('p', 'outbound')]
-    assert.equal(table.join(first, OFFER), true)
-    assert.equal(table.join(second, OFFER), false)
+    assert.equal(table.join(first, { offer: OFFER }), true)
+    assert.equal(table.join(second, { offer: OFFER }), false)
     assert.equal(table.leave(first), false)
     assert.equal(table.leave(first), false)
     assert.equal(table.leave(second), true)
@@ -44,13 +47,13 @@ describe('net / peer-table', () => {
     // "a" and "z" dialled each other; each sees its own dial as outbound.
     const atA = setUp('a').table
     const [aDialled, zDialled] = [session('z', 'outbound'), session('z', 'inbound')]
-    atA.join(aDialled, OFFER)
-    atA.join(zDialled, OFFER)
+    atA.join(aDialled, { offer: OFFER })
+    atA.join(zDialled, { offer: OFFER })
     assert.equal(atA.session('z'), aDialled)
     const atZ = setUp('z').table
     const [fromA, toA] = [session('a', 'inbound'), session('a', 'outbound')]
-    atZ.join(fromA, OFFER)
-    atZ.join(toA, OFFER)
+    atZ.join(fromA, { offer: OFFER })
+    atZ.join(toA, { offer: OFFER })
     assert.equal(atZ.session('a'), fromA)
     // Only who dialled the other one closes it, once both must know of the better one.
     assert.equal(atZ.isRedundant(toA, SETTLED_MS), true)
@@ -62,9 +65,9 @@ describe('net / peer-table', () => {
 
   it('does not close a connection that carries a stream', () => {
     const { table } = setUp('z')
-    table.join(session('a', 'inbound'), OFFER)
+    table.join(session('a', 'inbound'), { offer: OFFER })
     const busy = session('a', 'outbound', 2)
-    table.join(busy, OFFER)
+    table.join(busy, { offer: OFFER })
     assert.equal(table.isRedundant(busy, SETTLED_MS), false)
   })
 
@@ -72,10 +75,10 @@ describe('net / peer-table', () => {
     const { table } = setUp()
     for (let i = 0; i < PEERS_MAX; i++) {
       assert.equal(table.hasRoom(`p${i}`), true)
-      table.join(session(`p${i}`, 'inbound'), OFFER)
+      table.join(session(`p${i}`, 'inbound'), { offer: OFFER })
     }
     assert.equal(table.hasRoom('another'), false)
-    for (let i = 1; i < CONNECTIONS_PER_PEER_MAX; i++) table.join(session('p0', 'inbound'), OFFER)
+    for (let i = 1; i < CONNECTIONS_PER_PEER_MAX; i++) table.join(session('p0', 'inbound'), { offer: OFFER })
     assert.deepEqual([table.hasRoom('p0'), table.hasRoom('p1')], [false, true])
   })
 
@@ -86,7 +89,7 @@ describe('net / peer-table', () => {
     })
     let heard = 0
     table.onPeer(() => heard++)
-    table.join(session('p', 'inbound'), OFFER)
+    table.join(session('p', 'inbound'), { offer: OFFER })
     assert.equal(heard, 1)
   })
 })

@@ -2,18 +2,18 @@
  * Who is here: joined peers, each with one session or several (when both sides dialled at once, or a dead connection
  * has not been noticed yet). A peer joins with its first session and leaves with its last.
  */
-import { abortable, type Logger, messageOf } from '#base'
-import { type KnownPeer, type NodeOffer, PEER_ADDRESSES_MAX } from '#wire'
+import { abortable, assert, type Logger, messageOf } from '#base'
+import { type KnownPeer, PEER_ADDRESSES_MAX } from '#wire'
 import { addressesOf } from './address.ts'
 import { CONNECTIONS_PER_PEER_MAX, PEERS_MAX, SETTLED_MS } from './limits.ts'
-import type { Session } from './session.ts'
+import type { Announcement, Session } from './session.ts'
 import type { Peer, PeerEvent } from './types.ts'
 
 type Entry = {
   /** Oldest first. */
   readonly sessions: Session[]
   readonly connectedAt: number
-  offer: NodeOffer
+  announcement: Announcement
 }
 
 export class PeerTable {
@@ -67,24 +67,24 @@ export class PeerTable {
   }
 
   /** @returns whether the peer is new */
-  join(session: Session, offer: NodeOffer): boolean {
+  join(session: Session, announcement: Announcement): boolean {
     const entry = this.#entries.get(session.peer)
     if (entry !== undefined) {
       entry.sessions.push(session)
-      entry.offer = offer
+      entry.announcement = announcement
       this.#emit({ kind: 'changed', peer: this.#describe(entry) })
       return false
     }
-    const joined = { sessions: [session], connectedAt: session.joinedAt, offer }
+    const joined = { sessions: [session], connectedAt: session.joinedAt, announcement }
     this.#entries.set(session.peer, joined)
     this.#emit({ kind: 'joined', peer: this.#describe(joined) })
     return true
   }
 
-  update(session: Session, change: { readonly offer?: NodeOffer }): void {
+  update(session: Session, announcement?: Announcement): void {
     const entry = this.#entries.get(session.peer)
     if (entry?.sessions.includes(session) !== true) return
-    if (change.offer !== undefined) entry.offer = change.offer
+    if (announcement !== undefined) entry.announcement = announcement
     this.#emit({ kind: 'changed', peer: this.#describe(entry) })
   }
 
@@ -113,10 +113,16 @@ export class PeerTable {
     return session.connection.streams.length <= 1
   }
 
-  /** Others that the peer may like to meet. */
+  /** Others that the peer may like to meet: those that have signed where they are. */
   introductions(peer: string): KnownPeer[] {
-    const others = this.peers().filter(other => other.id !== peer && other.addresses.length > 0)
-    return others.map(({ id, addresses }) => ({ id, addresses: [...addresses] }))
+    const others = [...this.#entries.keys()].filter(other => other !== peer)
+    return others.map(other => this.knownPeer(other)).filter(known => known !== undefined)
+  }
+
+  /** A peer as others are told of it; undefined where it has not signed where it is. */
+  knownPeer(peer: string): KnownPeer | undefined {
+    const record = this.#entries.get(peer)?.announcement.record
+    return record === undefined ? undefined : { id: peer, record }
   }
 
   /** Both sides choose alike: the connection that the smaller peer id dialled, the newest of them. */
@@ -130,7 +136,9 @@ export class PeerTable {
 
   #describe(entry: Entry): Peer {
     const session = this.#preferred(entry) as Session
-    const own = addressesOf(session.peer, entry.offer.addresses).map(address => address.text)
+    const protocol = session.facts
+    assert(protocol !== undefined, 'a peer joins with an established session')
+    const own = addressesOf(session.peer, entry.announcement.offer.addresses).map(address => address.text)
     const dialled = session.direction === 'outbound' ? [session.connection.remoteAddr.toString()] : []
     return {
       id: session.peer,
@@ -138,7 +146,8 @@ export class PeerTable {
       direction: session.direction,
       connectedAt: entry.connectedAt,
       ...(session.rttMs === undefined ? {} : { rttMs: session.rttMs }),
-      offer: entry.offer,
+      offer: entry.announcement.offer,
+      protocol,
     }
   }
 

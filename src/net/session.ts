@@ -4,37 +4,35 @@
  * several sessions) is the peer table's business.
  */
 import type { Connection, Stream } from '@libp2p/interface'
+import { abortable, type CancelTimer, codeOf, type LogFields, StreamError, withDeadline } from '#base'
 import {
-  abortable,
-  type CancelTimer,
-  type Clock,
-  type LogFields,
-  type Logger,
-  messageOf,
-  type Random,
-  withDeadline,
-} from '#base'
+  ControlLink,
+  type LinkDeps,
+  type LinkFacts,
+  type LinkMessage,
+  Refusal,
+  type RefusalFacts,
+  type SecureSession,
+} from '#protocol'
 import {
-  decodeHello,
-  withLengthPrefix,
-  encodeHello,
-  LengthPrefixReader,
-  HELLO_BYTES_MAX,
-  HELLO_UNPROVEN_BYTES_MAX,
-  type HelloMessage,
+  CONTROL_SCHEMAS,
+  type ControlBody,
+  type ControlType,
+  decodeBody,
+  FRAME_TYPES,
   type KnownPeer,
-  NONCE_BYTES,
   type NodeOffer,
+  type Priority,
   PROTOCOLS,
   type RefusalReason,
 } from '#wire'
-import { Admission } from './admission.ts'
+import { NetStream } from './byte-stream.ts'
 import { NetError } from './errors.ts'
 import { hangUp } from './hang-up.ts'
 import {
   ADMISSION_TIMEOUT_MS,
-  HELLO_TOKENS_MAX,
-  HELLO_TOKENS_PER_SECOND,
+  CONTROL_TOKENS_MAX,
+  CONTROL_TOKENS_PER_SECOND,
   OFFER_INTERVAL_MS,
   PING_FIRST_INTERVAL_MS,
   PING_INTERVAL_MS,
@@ -43,12 +41,10 @@ import {
 } from './limits.ts'
 import { TokenBucket } from './token-bucket.ts'
 
-export type SessionDeps = { readonly clock: Clock; readonly random: Random; readonly log: Logger }
+export type SessionDeps = LinkDeps
 
 export type SessionOptions = {
   readonly connection: Connection
-  /** Our own peer id. */
-  readonly self: string
   readonly secret?: Uint8Array
   readonly owner: SessionOwner
 }
@@ -58,19 +54,31 @@ export interface SessionOwner {
   /** Whether there is room for this peer, asked once it has proved itself. */
   hasRoom(session: Session): boolean
   offer(): NodeOffer
+  /** Our own signed peer record, as far as it is made. */
+  record(): Uint8Array | undefined
   /** Whom we introduce to this peer. */
   introductions(session: Session): KnownPeer[]
-  onJoined(session: Session, offer: NodeOffer): void
-  onOffer(session: Session, offer: NodeOffer): void
+  onJoined(session: Session, message: Announcement): void
+  onOffer(session: Session, message: Announcement): void
   /** @param options.isNews they have just joined the peer, and so are about to dial us */
   onIntroduced(peers: readonly KnownPeer[], options: { readonly isNews: boolean }): void
   /** A ping came back; `session.rttMs` is new. */
   onRtt(session: Session): void
+  /** A message that is not the session's own business. */
+  onMessage(session: Session, message: LinkMessage): void
+  /** The peer broke the rules, or failed to prove who it is. */
+  onFault(session: Session, reason: RefusalReason): void
   onEnded(session: Session): void
 }
 
-/** proving -> admitted (proof was right) -> joined (offers exchanged) -> ended, from each of them. */
-export type SessionPhase = 'proving' | 'admitted' | 'joined' | 'ended'
+/** What a peer says of itself. */
+export type Announcement = { readonly offer: NodeOffer; readonly record?: Uint8Array | undefined }
+
+/**
+ * proving -> admitted (the link is established) -> joined (offers exchanged) -> ended, from each of them.
+ * proving -> guest (the peer speaks another protocol) -> ended.
+ */
+export type SessionPhase = 'proving' | 'guest' | 'admitted' | 'joined' | 'ended'
 
 /** Each 8 KiB of a message cost a token more. */
 const BYTES_PER_TOKEN = 8 * 1024
@@ -86,12 +94,12 @@ export class Session {
   rttMs: number | undefined
   readonly #deps: SessionDeps
   readonly #owner: SessionOwner
-  readonly #admission: Admission
+  readonly #secret: Uint8Array | undefined
   readonly #bucket: TokenBucket
   readonly #joining = Promise.withResolvers<void>()
   readonly #cancels = new Set<CancelTimer>()
   #phase: SessionPhase = 'proving'
-  #reader = new LengthPrefixReader(HELLO_UNPROVEN_BYTES_MAX)
+  #link: ControlLink | undefined
   #stream: Stream | undefined
   #hasSentInfo = false
   #ping: { readonly id: number; readonly sentAt: number } | undefined
@@ -102,22 +110,16 @@ export class Session {
   #hangUp: Promise<void> | undefined
 
   constructor(deps: SessionDeps, options: SessionOptions) {
-    const { connection, self, secret, owner } = options
+    const { connection, secret, owner } = options
     this.#deps = deps
     this.#owner = owner
+    this.#secret = secret
     this.connection = connection
     this.peer = connection.remotePeer.toString()
     this.direction = connection.direction
     this.joined = this.#joining.promise
     this.joined.catch(() => undefined) // Whoever waits for it hears of it; often nobody does.
-    this.#bucket = new TokenBucket(deps, { tokensMax: HELLO_TOKENS_MAX, perSecond: HELLO_TOKENS_PER_SECOND })
-    this.#admission = new Admission({
-      role: connection.direction === 'outbound' ? 'dialler' : 'listener',
-      self,
-      peer: this.peer,
-      nonce: deps.random.bytes(NONCE_BYTES),
-      ...(secret === undefined ? {} : { secret }),
-    })
+    this.#bucket = new TokenBucket(deps, { tokensMax: CONTROL_TOKENS_MAX, perSecond: CONTROL_TOKENS_PER_SECOND })
     connection.addEventListener('close', () => this.#finish(this.#lost()))
     this.#after(ADMISSION_TIMEOUT_MS, () => {
       if (this.#phase === 'proving' || this.#phase === 'admitted') this.refuse('slow')
@@ -133,12 +135,24 @@ export class Session {
     return this.#phase === 'admitted' || this.#phase === 'joined'
   }
 
-  /** The dialler opens the hello stream. Failures end the session. */
+  /** What people see of the protocol that is spoken; undefined until it is settled. */
+  get facts(): LinkFacts | undefined {
+    return this.#link?.facts
+  }
+
+  /** What streams of this connection are sealed with. @throws NetError where there is no session any more */
+  get secure(): SecureSession {
+    const session = this.#link?.session
+    if (session === undefined) throw this.#lost()
+    return session
+  }
+
+  /** The dialler opens the control stream. Failures end the session. */
   async begin(): Promise<void> {
-    const options = { what: 'opening the hello stream', timeoutMs: ADMISSION_TIMEOUT_MS }
+    const options = { what: 'opening the control stream', timeoutMs: ADMISSION_TIMEOUT_MS }
     try {
       const stream = await withDeadline(this.#deps.clock, options, signal =>
-        abortable(this.connection.newStream(PROTOCOLS.hello, { signal }), signal),
+        abortable(this.connection.newStream(PROTOCOLS.control, { signal }), signal),
       )
       this.attach(stream)
     } catch (error) {
@@ -146,20 +160,45 @@ export class Session {
     }
   }
 
-  /** Takes the hello stream, the first one only. */
+  /** Takes the control stream, the first one only. */
   attach(stream: Stream): void {
     if (this.#stream !== undefined || this.#phase !== 'proving') {
-      stream.abort(new Error('one hello stream a connection'))
+      stream.abort(new Error('one control stream a connection'))
       return
     }
     this.#stream = stream
-    stream.addEventListener('close', () => this.end(this.#lost()))
-    stream.addEventListener('remoteCloseWrite', () => this.end(this.#lost()))
-    stream.addEventListener('message', event => {
-      if (event.data instanceof Uint8Array) this.#onBytes(event.data)
-      else for (const piece of event.data) this.#onBytes(piece)
+    this.#link = new ControlLink(this.#deps, {
+      stream: new NetStream(this.#deps, { stream, peer: this.peer }),
+      role: this.direction === 'outbound' ? 'dialler' : 'listener',
+      peer: this.peer,
+      ...(this.#secret === undefined ? {} : { secret: this.#secret }),
+      hasRoom: () => this.#owner.hasRoom(this),
+      onEstablished: () => this.#onEstablished(),
+      onMessage: message => this.#onMessage(message),
+      onRotation: () => this.#owner.onRtt(this),
     })
-    this.#sendAll(this.#admission.begin())
+    this.#link.run().catch((error: unknown) => this.#onLinkEnd(error))
+  }
+
+  /** The peer speaks another protocol than ours: it stays as long as its connection. @returns whether that can be */
+  becomeGuest(): boolean {
+    if (this.#phase === 'proving' && this.#stream === undefined && this.direction === 'inbound') this.#phase = 'guest'
+    return this.#phase === 'guest'
+  }
+
+  /** Sends a message of the established session. False: it was not taken. */
+  send(type: number, body: unknown, options: { readonly priority?: Priority } = {}): boolean {
+    return this.#link?.send(type, body, options) ?? false
+  }
+
+  /** Resolves when few messages wait to be sent, or none can be any more. */
+  async room(): Promise<void> {
+    await this.#link?.room()
+  }
+
+  /** Signs with another key from now on. */
+  rotate(statement: Uint8Array, signer: Parameters<ControlLink['rotate']>[1]): void {
+    this.#link?.rotate(statement, signer)
   }
 
   /** Sends our offer soon: at once, or when the shortest interval is over, or when the peer reads again. */
@@ -168,7 +207,7 @@ export class Session {
     const waitMs = this.#offerSentAt + OFFER_INTERVAL_MS - this.#deps.clock.monotonic()
     if (waitMs <= 0 && this.#stream?.writableNeedsDrain === false) {
       this.#offerSentAt = this.#deps.clock.monotonic()
-      this.#send({ kind: 'offer', offer: this.#owner.offer() })
+      this.send(FRAME_TYPES.offer, this.#announcement())
       return
     }
     this.#isOfferDue = true
@@ -180,14 +219,14 @@ export class Session {
 
   /** Tells the peer of others. Only a hint: left out where the peer does not read. */
   introduce(peers: KnownPeer[]): void {
-    if (this.#phase === 'joined' && this.#stream?.writableNeedsDrain === false) this.#send({ kind: 'peers', peers })
+    if (this.#phase === 'joined' && this.#stream?.writableNeedsDrain === false) this.send(FRAME_TYPES.peers, { peers })
   }
 
   /** Tells the peer why, then ends. */
-  refuse(reason: RefusalReason): void {
+  refuse(reason: RefusalReason, facts: RefusalFacts = {}): void {
     if (this.#phase === 'ended') return
-    this.#send({ kind: 'refuse', reason })
-    this.#endWith(this.#refusal(reason, 'us'), { awaitsPeer: this.#stream !== undefined })
+    const said = this.#link?.refuse(reason, facts)
+    this.#endWith(this.#refusal(reason, 'us'), { awaitsPeer: this.#stream !== undefined, said })
   }
 
   /** Ends the session and its connection. Idempotent. */
@@ -200,8 +239,14 @@ export class Session {
     await this.#hangUp
   }
 
-  #endWith(error: NetError, options: { readonly awaitsPeer: boolean }): void {
-    this.#finish(error, () => hangUp(this.#deps.clock, this.connection, options))
+  #endWith(
+    error: NetError,
+    options: { readonly awaitsPeer: boolean; readonly said?: Promise<void> | undefined },
+  ): void {
+    this.#finish(error, async () => {
+      await options.said
+      await hangUp(this.#deps.clock, this.connection, options)
+    })
   }
 
   /** The phase changes first: hanging up makes events that must find the session ended. */
@@ -217,89 +262,102 @@ export class Session {
     this.#owner.onEnded(this)
   }
 
-  #onBytes(piece: Uint8Array): void {
+  /** What ended the link is what ends the session. */
+  #onLinkEnd(error: unknown): void {
     if (this.#phase === 'ended') return
-    const bodies = this.#reader.push(piece)
-    if ('code' in bodies) {
-      this.refuse('malformed')
+    if (!(error instanceof Refusal)) {
+      if (!(error instanceof StreamError)) this.#deps.log.error('a control stream failed', { error: codeOf(error) })
+      this.end(this.#lost())
       return
     }
-    for (const body of bodies) this.#onFrame(body)
+    const { reason, by } = error.fault
+    if (by === 'us') this.#owner.onFault(this, reason)
+    // The link has said why; the side that has spoken waits until the other has heard.
+    this.#endWith(this.#refusal(reason, by), { awaitsPeer: by === 'us' })
   }
 
-  #onFrame(body: Uint8Array): void {
-    if (this.#phase === 'ended') return
-    if (!this.#bucket.take(1 + body.byteLength / BYTES_PER_TOKEN)) {
-      this.refuse('flood')
-      return
-    }
-    const message = decodeHello(body)
-    if ('code' in message) this.refuse(message.code === 'WIRE_HELLO_VERSION' ? 'version' : 'malformed')
-    else if (message.kind === 'refuse') this.end(this.#refusal(message.reason, 'peer'))
-    else if (this.#phase === 'proving') this.#onProving(message)
-    else if (this.#phase === 'admitted') this.#onAdmitted(message)
-    else this.#onJoined(message)
-  }
-
-  #onProving(message: HelloMessage): void {
-    const step = this.#admission.receive(message)
-    if (step.verdict === 'admitted' && !this.#owner.hasRoom(this)) {
-      this.refuse('full')
-      return
-    }
-    this.#sendAll(step.send)
-    if (step.verdict === undefined || this.phase === 'ended') return
-    if (step.verdict !== 'admitted') {
-      this.refuse(step.verdict.refused)
-      return
-    }
-    // The other side waits for our answer before it sends its next message, so nothing longer can have come yet.
-    this.#reader = new LengthPrefixReader(HELLO_BYTES_MAX)
+  #onEstablished(): void {
     this.#phase = 'admitted'
     if (this.direction === 'outbound') this.#sendInfo()
   }
 
-  #onAdmitted(message: HelloMessage): void {
-    if (message.kind !== 'info') {
-      this.refuse('malformed')
+  #onMessage(message: LinkMessage): void {
+    if (this.#phase === 'ended') return
+    if (!this.#bucket.take(1 + message.body.byteLength / BYTES_PER_TOKEN)) {
+      this.#owner.onFault(this, 'flood')
+      this.refuse('flood')
+    } else if (this.#phase === 'admitted') this.#onAdmitted(message)
+    else this.#onJoined(message)
+  }
+
+  #onAdmitted(message: LinkMessage): void {
+    const info = message.type === FRAME_TYPES.info ? this.#decode(FRAME_TYPES.info, message) : undefined
+    if (info === undefined) {
+      this.#malformed()
       return
     }
     if (this.direction === 'inbound') this.#sendInfo()
     if (this.phase === 'ended') return
     this.#phase = 'joined'
     this.joinedAt = this.#deps.clock.monotonic()
-    this.#owner.onJoined(this, message.offer)
+    this.#owner.onJoined(this, info)
     this.#joining.resolve()
-    this.#owner.onIntroduced(message.peers, { isNews: false })
+    this.#owner.onIntroduced(info.peers, { isNews: false })
     this.#pingPeer()
   }
 
-  #onJoined(message: HelloMessage): void {
-    switch (message.kind) {
-      case 'offer':
-        this.#owner.onOffer(this, message.offer)
+  #onJoined(message: LinkMessage): void {
+    switch (message.type) {
+      case FRAME_TYPES.offer:
+        this.#take(FRAME_TYPES.offer, message, body => this.#owner.onOffer(this, body))
         return
-      case 'peers':
-        this.#owner.onIntroduced(message.peers, { isNews: true })
+      case FRAME_TYPES.peers:
+        this.#take(FRAME_TYPES.peers, message, body => this.#owner.onIntroduced(body.peers, { isNews: true }))
         return
-      case 'ping':
-        this.#send({ kind: 'pong', id: message.id })
+      case FRAME_TYPES.ping:
+        this.#take(FRAME_TYPES.ping, message, ({ id }) =>
+          this.send(FRAME_TYPES.pong, { id, time: this.#deps.clock.now() }, { priority: 'high' }),
+        )
         return
-      case 'pong':
-        this.#onPong(message.id)
+      case FRAME_TYPES.pong:
+        this.#take(FRAME_TYPES.pong, message, ({ id }) => this.#onPong(id))
         return
-      case 'hello':
-      case 'proof':
-      case 'info':
-      case 'refuse':
-        this.refuse('malformed')
+      case FRAME_TYPES.goodbye:
+        this.end(this.#refusal('stopping', 'peer'))
+        return
+      case FRAME_TYPES.info:
+      case FRAME_TYPES.proof:
+        this.#malformed()
+        return
+      default:
+        this.#owner.onMessage(this, message)
     }
+  }
+
+  #take<T extends ControlType>(type: T, message: LinkMessage, use: (body: ControlBody<T>) => void): void {
+    const body = this.#decode(type, message)
+    if (body === undefined) this.#malformed()
+    else use(body)
+  }
+
+  #decode<T extends ControlType>(type: T, message: LinkMessage): ControlBody<T> | undefined {
+    const decoded = decodeBody(CONTROL_SCHEMAS[type], message.body)
+    return 'code' in decoded ? undefined : (decoded.body as ControlBody<T>)
+  }
+
+  #malformed(): void {
+    this.#owner.onFault(this, 'malformed')
+    this.refuse('malformed')
+  }
+
+  #announcement(): Announcement {
+    return { offer: this.#owner.offer(), record: this.#owner.record() }
   }
 
   #sendInfo(): void {
     this.#hasSentInfo = true
     this.#offerSentAt = this.#deps.clock.monotonic()
-    this.#send({ kind: 'info', offer: this.#owner.offer(), peers: this.#owner.introductions(this) })
+    this.send(FRAME_TYPES.info, { ...this.#announcement(), peers: this.#owner.introductions(this) })
   }
 
   #pingPeer(): void {
@@ -315,7 +373,7 @@ export class Session {
     // A peer that does not read gets no second ping to keep; it still has to answer the first.
     if (this.#stream?.writableNeedsDrain === true && this.#ping !== undefined) return
     this.#ping = { id: this.#deps.random.uint32(), sentAt: this.#deps.clock.monotonic() }
-    this.#send({ kind: 'ping', id: this.#ping.id })
+    this.send(FRAME_TYPES.ping, { id: this.#ping.id }, { priority: 'high' })
   }
 
   #onPong(id: number): void {
@@ -331,20 +389,6 @@ export class Session {
     this.#owner.onRtt(this)
     this.#pongs++
     if (this.#pongs < PINGS_FIRST) this.#after(PING_FIRST_INTERVAL_MS, () => this.#sendPing())
-  }
-
-  #sendAll(messages: readonly HelloMessage[]): void {
-    for (const message of messages) this.#send(message)
-  }
-
-  #send(message: HelloMessage): void {
-    if (this.#phase === 'ended' || this.#stream === undefined) return
-    try {
-      this.#stream.send(withLengthPrefix(encodeHello(message)))
-    } catch (error) {
-      this.#deps.log.debug('a hello message could not be sent', { error: messageOf(error) })
-      this.end(this.#lost())
-    }
   }
 
   #after(delayMs: number, action: () => void): void {
@@ -379,6 +423,13 @@ function plainFacts(error: NetError): LogFields {
 /** What to do about a refusal, as the end of a sentence. */
 const REFUSALS: Readonly<Record<RefusalReason, string>> = {
   version: 'another revision of the protocol',
+  suite: 'no cipher suite that both know',
+  clock: 'the clocks of the two machines are too far apart; set them',
+  authentication: 'a key or a signature that does not hold',
+  superseded: 'the key has been replaced by another',
+  banned: 'it broke the rules and is banned for a while',
+  backoff: 'it failed too often and has to wait before it tries again',
+  replay: 'a message that was seen before',
   'secret-needed': 'one of the two has a swarm secret and the other has none; give both the same secret',
   'secret-unexpected': 'one of the two has a swarm secret and the other has none; give both the same secret',
   'proof-wrong': 'the two have different swarm secrets; give both the same secret',

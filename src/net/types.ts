@@ -1,6 +1,8 @@
 /** What services see of the network: a host that dials, listens, admits peers and carries streams. */
 import type { ByteStream } from '#base'
-import type { NodeOffer, ProtocolId } from '#wire'
+import type { KeyProvider } from '#identity'
+import type { LinkFacts, RefusalFacts } from '#protocol'
+import type { NodeOffer, Priority, ProtocolId, RefusalReason } from '#wire'
 
 export type HostOptions = {
   /** Multiaddrs to listen on. @default ['/ip4/127.0.0.1/tcp/0'] */
@@ -9,6 +11,8 @@ export type HostOptions = {
   readonly secret?: Uint8Array
   /** Look for peers on the local network. @default false */
   readonly mdns: boolean
+  /** Sign handshakes with ML-DSA-65 beside Ed25519, where the identity has such a key. @default false */
+  readonly hybridSignatures?: boolean
   /** Tell peers of one another, and dial those that peers tell of. @default whether there is a secret */
   readonly meet?: boolean
 }
@@ -24,7 +28,12 @@ export type Peer = {
   readonly rttMs?: number
   /** The latest offer that the peer sent. */
   readonly offer: NodeOffer
+  /** What is spoken on the connection that new streams use. */
+  readonly protocol: LinkFacts
 }
+
+/** A message of a session that is not the host's own business: a command, or an answer to one. */
+export type HostMessage = { readonly peer: string; readonly type: number; readonly body: Uint8Array }
 
 export type PeerEvent =
   | { readonly kind: 'joined'; readonly peer: Peer }
@@ -54,8 +63,24 @@ export interface Host {
   ): Promise<ByteStream>
   /** Serves a protocol. Only admitted peers reach the handler. A handler that throws resets its stream. */
   handle(protocol: ProtocolId, handler: (stream: ByteStream) => void | Promise<void>): void
+  /** Serves a protocol to connections that do not speak ours: a peer that opens such a stream first is a guest. */
+  handleGuests(protocol: ProtocolId, handler: (stream: ByteStream) => void | Promise<void>): void
   peers(): readonly Peer[]
   onPeer(listener: (event: PeerEvent) => void): void
+  /** Hears what joined peers say beyond admission, offers and pings. */
+  onMessage(listener: (message: HostMessage) => void): void
+  /** Says something to a joined peer. False: it is not here, or does not read what it was sent before. */
+  sendMessage(
+    peer: string,
+    message: { readonly type: number; readonly body: unknown },
+    options?: { readonly priority?: Priority },
+  ): boolean
+  /** Tells a peer why, and closes its connections. */
+  drop(peer: string, reason: RefusalReason, facts?: RefusalFacts): void
+  /** Resolves when few messages wait to be sent to the peer, or none can be any more. */
+  room(peer: string): Promise<void>
+  /** Signs with the statement's new key from now on, and tells every peer. Connections keep their peer id until the next start. */
+  rotate(signer: KeyProvider, statement: Uint8Array): void
   /** Replaces our own offer and sends it to every admitted peer. */
   announce(offer: NodeOffer): void
 }

@@ -9,22 +9,22 @@ import {
   measureMachine,
 } from '#engine'
 import { createTemplateRenderer } from '#formats'
-import { createHost, type Host } from '#net'
-import { createPipeline, type Pipeline } from '#pipeline'
+import type { Host } from '#net'
 import { type DataDir, openDataDir } from '#storage'
-import { type NodeOffer, PROTOCOLS } from '#wire'
+import { createCommandServices } from './command-services.ts'
+import { type CommandStack, createCommandStack } from './command-stack.ts'
+import { createCommands } from './commands/create-commands.ts'
+import { dialOnce } from './first-contact.ts'
 import { Gate } from './gate.ts'
 import { COMPLETION_WAIT_MS_MAX, COMPLETIONS_RUNNING_MAX, COMPLETIONS_WAITING_MAX } from './limits.ts'
 import { type LocalModel, openModel } from './model-library.ts'
 import { type NodeParts, toNode } from './node.ts'
-import { OfferKeeper } from './offer-keeper.ts'
-import { makeOffer, memoryForLayers, type OfferParts } from './own-offer.ts'
+import { createNetwork, type Network } from './network.ts'
+import { openOwnIdentity } from './own-identity.ts'
+import { memoryForLayers } from './own-offer.ts'
 import { OwnStage } from './own-stage.ts'
-import { dialOnce, letsPeersMeet } from './first-contact.ts'
-import { PeerWatch } from './peer-watch.ts'
 import { type Choice, chooseLayers } from './placement.ts'
 import { Stopper } from './stopper.ts'
-import { SwarmView } from './swarm-view.ts'
 import type { KoinonNode, NodeConfig, NodeDeps, NodeProgress } from './types.ts'
 
 /** How many steps of loading are reported. */
@@ -80,12 +80,27 @@ async function start(build: Build): Promise<KoinonNode> {
   }
   const memoryBytes = memoryForLayers(config, model)
   const { edge, report, weightBytesPerSecond } = await startEdges(build, model)
-  const net = await startNetwork(build, { dataDir, model, edge, found: { weightBytesPerSecond }, memoryBytes })
+  const own = await openOwnIdentity(dataDir)
+  const net = await createNetwork({
+    ...deps,
+    config,
+    stopper,
+    dataDir,
+    own,
+    model,
+    edge,
+    stage: createStage(build, model),
+    found: { weightBytesPerSecond },
+    memoryBytes,
+  })
+  const commands = await createCommandStack({ ...deps, ...net, config, dataDir, stopper })
+  await listen(build, net.host)
+  net.offers.announce()
   const placement = await place(build, model, net)
   deps.log.info('the node is ready', { placement: placement.text, model: model.id })
   const renderer = createTemplateRenderer(deps)
   stopper.add('the template renderer', () => renderer.stop())
-  const parts: NodeParts = {
+  const parts: NodeParts & NodeDeps = {
     ...deps,
     ...net,
     dataDir: dataDir.path,
@@ -95,6 +110,7 @@ async function start(build: Build): Promise<KoinonNode> {
     report,
     startedAt,
     stopper,
+    ask: (peer, asked, options) => commands.ask(peer, asked, options),
     placement: { text: placement.text },
     gate: new Gate(deps.clock, {
       runningMax: COMPLETIONS_RUNNING_MAX,
@@ -113,7 +129,31 @@ async function start(build: Build): Promise<KoinonNode> {
         { signal: renderSignal },
       ),
   }
-  return toNode(parts)
+  const node = toNode(parts)
+  registerCommands(parts, { node, net, commands, dataDir })
+  return node
+}
+
+/** Peers can give commands from now on: before, there would be nobody to carry them out. */
+function registerCommands(
+  parts: NodeParts & NodeDeps,
+  made: {
+    readonly node: KoinonNode
+    readonly net: Network
+    readonly commands: CommandStack
+    readonly dataDir: DataDir
+  },
+): void {
+  const { node, net, commands, dataDir } = made
+  const services = createCommandServices({
+    ...parts,
+    ...net,
+    commands: () => commands.registry.list(),
+    ratings: dataDir.reputation,
+    complete: (request, options) => node.complete(request, options),
+    stopping: parts.stopper.signal,
+  })
+  for (const command of createCommands(services)) commands.registry.register(command)
 }
 
 type Edges = { readonly edge: EdgeEngine; readonly report: EdgeReport; readonly weightBytesPerSecond: number }
@@ -146,70 +186,11 @@ function loadOptions(phase: string, { onProgress, signal }: Pick<Build, 'onProgr
   }
 }
 
-type NetworkInput = {
-  readonly dataDir: DataDir
-  readonly model: LocalModel
-  readonly edge: EdgeEngine
-  readonly found: OfferParts['found']
-  readonly memoryBytes: number
-}
-
-type Network = {
-  readonly host: Host
-  readonly pipeline: Pipeline
-  readonly stage: OwnStage | undefined
-  readonly view: SwarmView
-  readonly watch: PeerWatch
-  readonly offers: OfferKeeper
-  readonly ownOffer: () => NodeOffer
-  readonly found: OfferParts['found']
-}
-
-async function startNetwork(build: Build, input: NetworkInput): Promise<Network> {
-  const { deps, config, stopper } = build
-  const { model, found } = input
-  const { privateKey } = await input.dataDir.nodeKey()
-  const host = await createHost(
-    { ...deps, log: deps.log.child('net'), key: privateKey },
-    { ...config, meet: letsPeersMeet(config) },
-  )
-  const stage = createStage(build, model)
-  const pipeline = createPipeline(
-    {
-      ...deps,
-      log: deps.log.child('pipeline'),
-      self: host.id,
-      selfAddresses: () => host.addresses(),
-      openStream: (peer, protocol, options) => host.open(peer, protocol, options),
-      edge: input.edge,
-      stage: stage === undefined ? undefined : { engine: stage.engine, served: () => stage.served() },
-    },
-    { openTimeoutMs: COMPLETION_WAIT_MS_MAX },
-  )
-  stopper.add('the network', () => host.stop())
-  stopper.add('the pipeline', () => pipeline.stop())
-  const watch = new PeerWatch(deps.clock, host)
-  host.onPeer(event => {
-    if (event.kind === 'left') pipeline.peerLeft(event.peer.id)
-  })
-  host.handle(PROTOCOLS.stage, stream => pipeline.accept(stream))
-  const fixed = {
-    // A node that serves no layers by its owner's will is not planned with.
-    memoryBytes: config.layers.kind === 'none' ? 0 : input.memoryBytes,
-    kvPositions: config.slots * model.contextMax,
-    threads: config.engine.threads,
-  }
-  const ownOffer = (): NodeOffer => makeOffer({ host, pipeline, stage, fixed, found })
-  const offers = new OfferKeeper(host, ownOffer)
-  stage?.engine.onCrash(() => offers.announce())
-  if (config.layers.kind === 'auto' && config.layers.nodes > 1) found.placing = model.id
-  offers.announce()
+async function listen({ deps, onProgress }: Build, host: Host): Promise<void> {
   await host.start()
-  offers.announce()
   const addresses = host.addresses()
-  build.onProgress('listening', { text: addresses.join(' ') })
+  onProgress('listening', { text: addresses.join(' ') })
   deps.onListening?.({ peer: host.id, addresses })
-  return { host, pipeline, stage, view: new SwarmView({ host, ownOffer }), watch, offers, ownOffer, found }
 }
 
 function createStage({ deps, config, stopper }: Build, model: LocalModel): OwnStage | undefined {

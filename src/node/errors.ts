@@ -21,6 +21,10 @@ export type NodeFault =
   | { readonly code: 'NODE_PLACEMENT_TIMEOUT'; readonly nodes: number; readonly known: number }
   /** The prompt has no tokens, or tokens that the model does not know. */
   | { readonly code: 'NODE_PROMPT_INVALID' }
+  /** No command goes by that name here. */
+  | { readonly code: 'NODE_COMMAND_UNKNOWN'; readonly command: string }
+  /** The peer is not connected. */
+  | { readonly code: 'NODE_PEER_UNKNOWN'; readonly peer: string }
   /** The node is going down. */
   | { readonly code: 'NODE_STOPPED' }
 

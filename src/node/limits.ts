@@ -45,8 +45,17 @@ export const AUDITS_WAITING_MAX = 8
 /** Longest wait of an audit for its turn, in milliseconds. */
 export const AUDIT_WAIT_MS_MAX = 20_000
 
+/** How long answers to peers may still take when the node stops, in milliseconds. */
+export const DRAIN_MS_MAX = 3_000
+
+/** How long the requests of a peer whose connection is gone go on, in milliseconds. */
+export const CALLER_GONE_MS = 30_000
+
 /** Longest wait for each part of a node to stop, in milliseconds. */
 export const STOP_MS_MAX = 10_000
+
+/** Bytes that attachments may take on disk while they arrive and are used. */
+export const TRANSFER_QUOTA_BYTES = 8 * 1024 ** 3
 
 // What peers may ask by commands (`commands/`).
 
@@ -97,3 +106,53 @@ export const AUDIT_DEADLINE_MS = 60_000
 
 /** Longest REQUEST_PIECE, in milliseconds. */
 export const PIECE_DEADLINE_MS = 120_000
+
+/** Longest time that a plug-in may take to load, in milliseconds. */
+export const PLUGIN_LOAD_MS_MAX = 10_000
+
+// The JSON protocol (`json/`).
+
+/** Bytes of one JSON message, either way: a piece of 1 MiB in base64 fits. */
+export const JSON_MESSAGE_BYTES_MAX = 2 * 1024 * 1024
+
+/** Bytes of a JSON message before the peer has proved that it knows the swarm secret. */
+export const JSON_UNPROVEN_BYTES_MAX = 4 * 1024
+
+/** Bytes of an attachment that travels in base64 inside a JSON message. */
+export const JSON_ATTACHMENT_BYTES_MAX = 1_280 * 1024
+
+/** Levels of a JSON message. */
+export const JSON_DEPTH_MAX = 32
+
+/** Values of a JSON message: each costs memory many times its bytes. */
+export const JSON_VALUES_MAX = 2 ** 17
+
+/** Characters of a request's id. */
+export const JSON_ID_CHARS_MAX = 64
+
+/** Requests that one stream may have open. */
+export const JSON_REQUESTS_MAX = 8
+
+/** Bytes of the messages of the requests that one stream has open. */
+export const JSON_REQUEST_BYTES_MAX = 4 * 1024 * 1024
+
+/** Messages of one stream that ask for nothing or cannot be used; one a second is forgiven, with one more it is ended. */
+export const JSON_FAULTS_MAX = 16
+
+/** From the start of a stream to the proof of the swarm secret, in milliseconds. */
+export const JSON_ADMISSION_MS_MAX = 10_000
+
+/** From the first byte of a message to its last, in milliseconds. */
+export const JSON_MESSAGE_MS_MAX = 30_000
+
+/** How long a stream may carry nothing while no request is open, in milliseconds. */
+export const JSON_IDLE_MS_MAX = 60_000
+
+/** How long a peer may leave what was sent to it unread, in milliseconds. */
+export const JSON_STALL_MS_MAX = 30_000
+
+/** How long the other side of an ended stream may take to hear why, in milliseconds. */
+export const JSON_LINGER_MS_MAX = 1_000
+
+/** When a stream with too many open requests may try again, in milliseconds. */
+export const JSON_RETRY_MS = 1_000

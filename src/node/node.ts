@@ -12,6 +12,7 @@ export type NodeParts = StatusDeps &
     /** Which layers are served, and why. LOAD_SHARD writes it anew. */
     readonly placement: { text: string }
     readonly stopper: Stopper
+    readonly ask: KoinonNode['ask']
   }
 
 export function toNode(parts: NodeParts): KoinonNode {
@@ -37,6 +38,7 @@ export function toNode(parts: NodeParts): KoinonNode {
       const asked = { model: findModel([model], request.model), request }
       yield* complete(answering, asked, { signal: AbortSignal.any([options.signal, stopper.signal]) })
     },
+    ask: (peer, asked, options) => parts.ask(peer, asked, options),
     health: () => (stopper.signal.aborted ? { ok: false, reason: 'the node is stopping' } : describeHealth(parts)),
     setApi: address => {
       api = address

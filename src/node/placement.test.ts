@@ -27,6 +27,18 @@ const stageOffer = (first: number, last: number): StageOffer => ({
   stepMs: 1,
 })
 
+const PROTOCOL: Peer['protocol'] = {
+  version: 1,
+  suite: 'test',
+  session: 'test',
+  resumptions: 0,
+  rekeys: 0,
+  capabilities: [],
+  agent: 'test',
+  key: 'test',
+  clockOffsetMs: 0,
+}
+
 const offer = (placing: boolean, stages: readonly StageOffer[] = [], memoryBytes = 1000): NodeOffer => ({
   agent: 'koinon/test',
   addresses: [],
@@ -59,7 +71,7 @@ class Seat {
   }
 
   see(id: string, theirs: NodeOffer): void {
-    const peer: Peer = { id, addresses: [], direction: 'inbound', connectedAt: 0, offer: theirs }
+    const peer: Peer = { id, addresses: [], direction: 'inbound', connectedAt: 0, offer: theirs, protocol: PROTOCOL }
     this.#peers.set(id, peer)
     this.#listener({ kind: 'joined', peer })
   }

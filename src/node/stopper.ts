@@ -7,6 +7,7 @@ export class Stopper {
   readonly #deps: { readonly clock: Clock; readonly log: Logger }
   readonly #controller = new AbortController()
   readonly #parts: { readonly what: string; readonly stop: () => void | Promise<void> }[] = []
+  readonly #drains: (() => Promise<unknown>)[] = []
   #stopped: Promise<void> | undefined
 
   constructor(deps: { readonly clock: Clock; readonly log: Logger }) {
@@ -23,6 +24,11 @@ export class Stopper {
     this.#parts.push({ what, stop })
   }
 
+  /** What is to come to its end, within a bound of its own, before anything is stopped. */
+  drain(drain: () => Promise<unknown>): void {
+    this.#drains.push(drain)
+  }
+
   /** Resolves when every part is gone or was given up on. Idempotent. */
   stop(): Promise<void> {
     this.#stopped ??= this.#stop()
@@ -30,6 +36,7 @@ export class Stopper {
   }
 
   async #stop(): Promise<void> {
+    await Promise.allSettled(this.#drains.map(drain => drain()))
     this.#controller.abort(new NodeError({ code: 'NODE_STOPPED' }, 'the node is stopping'))
     for (const { what, stop } of this.#parts.toReversed()) {
       try {

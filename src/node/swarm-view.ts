@@ -68,7 +68,7 @@ export class SwarmView {
   summaries(now: number): PeerSummary[] {
     return this.#deps.host.peers().map(peer => ({
       peer: peer.id,
-      agent: peer.offer.agent,
+      ...peer.protocol,
       addresses: addressesOf(peer),
       direction: peer.direction,
       connectedMs: Math.max(0, now - peer.connectedAt),

@@ -1,5 +1,6 @@
 /** A whole node, as the surfaces (HTTP API, command line) see it. */
 import type { EngineOptions } from '#engine'
+import type { Attachment } from '#protocol'
 import type { Clock, LayerRange, Logger, Random } from '#base'
 import type { CompletionEvent, CompletionRequest, ModelSummary, NodeStatus, PeerSummary, PlanReport } from '#wire'
 
@@ -20,6 +21,10 @@ export type NodeConfig = {
   readonly listen: readonly string[]
   readonly secret?: Uint8Array
   readonly mdns: boolean
+  /** Peer ids that may give every command: load other layers, for one. @default none */
+  readonly trust?: readonly string[]
+  /** Files with commands of the owner's own. */
+  readonly plugins?: readonly string[]
   readonly engine: EngineOptions
   /** Positions of one generation. Undefined: the model's training context, at most 4096. */
   readonly contextMax?: number
@@ -54,6 +59,12 @@ export interface KoinonNode {
   status(): NodeStatus
   /** Leaving the loop or aborting the signal frees every stage. @throws KoinonError */
   complete(request: CompletionRequest, options: { readonly signal: AbortSignal }): AsyncGenerator<CompletionEvent>
+  /** Gives a connected peer a command. @throws ProtocolError, NodeError NODE_COMMAND_UNKNOWN, NODE_PEER_UNKNOWN */
+  ask(
+    peer: string,
+    asked: { readonly name: string; readonly body: unknown },
+    options: { readonly signal: AbortSignal; readonly onEvent?: (event: unknown) => void | Promise<void> },
+  ): Promise<{ readonly body: unknown; readonly attachment?: Attachment }>
   /** Whether a prompt could be answered now, and if not why (for /healthz). */
   health(): { readonly ok: boolean; readonly reason?: string }
   /** Tells the node where its HTTP API listens, for status. */

@@ -53,7 +53,7 @@ export const REPLAY_LEASE_MS = 5_000
 /** How far the clocks of two nodes may be apart; their frames' times are corrected by it. Milliseconds. */
 export const CLOCK_OFFSET_MS_MAX = 10 * 60 * 1000
 
-/** How long a session can be resumed after it was last established, in milliseconds. */
+/** How long a session can be resumed after its handshake: what a stolen resumption secret is worth. Milliseconds. */
 export const SESSION_LIFE_MS = 24 * 60 * 60 * 1000
 
 /** Messages that wait to be sent to one peer. */

@@ -14,7 +14,10 @@ const attachmentSchema = z.union([
   z.object({ bytes: bytesUpTo(INLINE_ATTACHMENT_BYTES_MAX) }),
   z.object({
     transfer: id,
-    sizeBytes: z.int().min(0).max(2 ** 32),
+    sizeBytes: z
+      .int()
+      .min(0)
+      .max(2 ** 32),
     sha256: bytesOf(32),
   }),
 ])
@@ -28,7 +31,11 @@ export const requestSchema = z.object({
   id,
   body: z.unknown(),
   /** How long the answer is worth waiting for, from the moment that the request arrives. */
-  deadlineMs: z.int().min(1).max(24 * 60 * 60 * 1000).optional(),
+  deadlineMs: z
+    .int()
+    .min(1)
+    .max(24 * 60 * 60 * 1000)
+    .optional(),
   /** Where the request is sent again after a lost connection: the index of the first event that has not come yet. */
   eventsFrom: z.int().min(0).optional(),
   attachment: attachmentSchema.optional(),
@@ -46,7 +53,10 @@ export type EventMessage = z.infer<typeof eventSchema>
 export const errorSchema = z.object({
   id,
   /** A code of `docs/reference/errors.md`. */
-  code: z.string().regex(/^[A-Z][A-Z0-9_]*$/).max(ERROR_CODE_CHARS_MAX),
+  code: z
+    .string()
+    .regex(/^[A-Z][A-Z0-9_]*$/)
+    .max(ERROR_CODE_CHARS_MAX),
   message: z.string().max(ERROR_SENTENCE_CHARS_MAX),
   retryAfterMs: z.int().min(0).max(0xffff_ffff).optional(),
 })

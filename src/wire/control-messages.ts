@@ -12,7 +12,6 @@ import {
   HANDOVERS_MAX,
   HANDOVER_BYTES_MAX,
   HELLO_PEERS_MAX,
-  PEER_ADDRESSES_MAX,
   PEER_RECORD_BYTES_MAX,
   SUITES_MAX,
   VERSIONS_MAX,
@@ -67,7 +66,10 @@ export const bytesOf = (count: number) =>
 
 /** At most that many bytes. */
 export const bytesUpTo = (count: number) =>
-  z.custom<Uint8Array>(value => value instanceof Uint8Array && value.byteLength <= count, `expected ${count} bytes at most`)
+  z.custom<Uint8Array>(
+    value => value instanceof Uint8Array && value.byteLength <= count,
+    `expected ${count} bytes at most`,
+  )
 
 const version = z.int().min(1).max(0xffff)
 const timeMs = z.int().min(0).max(Number.MAX_SAFE_INTEGER)
@@ -100,13 +102,8 @@ export type Hello = z.infer<typeof hello>
 const resume = z.object({ share: bytesOf(32).optional(), mac: bytesOf(MAC_BYTES).optional() })
 export type Resume = z.infer<typeof resume>
 
-/** Peers that a peer knows: an address counts only with a record that the peer itself has signed. */
-const knownPeerSchema = z.object({
-  id: z.string().max(100),
-  addresses: z.array(z.string().max(300)).max(PEER_ADDRESSES_MAX),
-  /** The envelope of the peer's own signed record (`identity`). */
-  record: bytesUpTo(PEER_RECORD_BYTES_MAX).optional(),
-})
+/** Peers that a peer knows: the record is signed by the peer that it is about (`identity`), so nobody's word is taken. */
+const knownPeerSchema = z.object({ id: z.string().max(100), record: bytesUpTo(PEER_RECORD_BYTES_MAX) })
 export type KnownPeer = z.infer<typeof knownPeerSchema>
 
 const peers = z.array(knownPeerSchema).max(HELLO_PEERS_MAX)
@@ -149,7 +146,10 @@ export function encodeBody(body: unknown): Uint8Array {
 }
 
 /** Decodes and checks a body. The schema bounds everything that the frame's length does not. */
-export function decodeBody<T extends z.ZodType>(schema: T, bytes: Uint8Array): { readonly body: z.infer<T> } | BodyFault {
+export function decodeBody<T extends z.ZodType>(
+  schema: T,
+  bytes: Uint8Array,
+): { readonly body: z.infer<T> } | BodyFault {
   let value: unknown
   try {
     value = decode(bytes)

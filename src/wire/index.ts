@@ -4,6 +4,7 @@ export {
   cancelSchema,
   type ErrorMessage,
   errorSchema,
+  type EventMessage,
   eventSchema,
   PRIORITIES,
   type Priority,
@@ -22,24 +23,16 @@ export {
   decodeBody,
   encodeBody,
   type Hello,
+  type KnownPeer,
+  NONCE_BYTES,
   PUBLIC_KEY_BYTES,
+  type RefusalReason,
   type Resume,
 } from './control-messages.ts'
 export * from './frame.ts'
 export { FrameReader } from './frame-reader.ts'
 export * from './frame-types.ts'
 export { LengthPrefixReader, withLengthPrefix } from './length-prefix.ts'
-export {
-  decodeHello,
-  encodeHello,
-  HELLO_VERSION,
-  type HelloMessage,
-  type KnownPeer,
-  NONCE_BYTES,
-  type RefusalReason,
-  type SwarmRole,
-  swarmProof,
-} from './hello.ts'
 export * from './limits.ts'
 export * from './node-contract.ts'
 export { type NodeOffer, nodeOfferSchema, type StageOffer } from './offer.ts'
@@ -59,4 +52,5 @@ export {
   STEP_HEADER_BYTES,
   type StepHeader,
 } from './stage-frames.ts'
+export { type ProofContext, type SwarmRole, swarmProof } from './swarm-proof.ts'
 export { type StageFailed, type StageMessage, type StageOpen, type StageRefused } from './stage-messages.ts'

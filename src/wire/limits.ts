@@ -6,11 +6,8 @@ export const OFFER_STAGES_MAX = 64
 /** Addresses in one node's offer. */
 export const PEER_ADDRESSES_MAX = 16
 
-/** Peers that one HELLO may introduce. */
+/** Peers that one message may introduce. */
 export const HELLO_PEERS_MAX = 50
-
-/** Bytes of one HELLO message: 64 stages and 50 peers with 16 addresses each fit. */
-export const HELLO_BYTES_MAX = 512 * 1024
 
 // Frames, sessions and commands (`frame.ts`, `control-messages.ts`, `command-messages.ts`).
 
@@ -119,6 +116,3 @@ export const STAGE_POSITIONS_MAX = 10_000_000
 
 /** Longest life that an entry may ask for: a day. */
 export const GENERATION_DEADLINE_MS_MAX = 24 * 60 * 60 * 1000
-
-/** Bytes of one message of a peer that has not been admitted: a hello or a proof. */
-export const HELLO_UNPROVEN_BYTES_MAX = 512

@@ -185,6 +185,20 @@ export type NodeStatus = {
 
 export type PeerSummary = {
   readonly peer: string
+  /** Version of the protocol that is spoken. */
+  readonly version: number
+  readonly capabilities: readonly string[]
+  /** The session, as a UUID: it outlives the connection. */
+  readonly session: string
+  /** How often the session was resumed after its connection had gone. */
+  readonly resumptions: number
+  readonly suite: string
+  /** How often the session's keys were replaced, in both directions together. */
+  readonly rekeys: number
+  /** Peer id of the key that signs for the peer: another than `peer` once the peer has rotated its key. */
+  readonly key: string
+  /** The peer's clock minus ours, in milliseconds. */
+  readonly clockOffsetMs: number
   readonly agent: string
   readonly addresses: readonly string[]
   readonly direction: 'inbound' | 'outbound'

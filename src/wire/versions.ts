@@ -5,8 +5,6 @@ export const AGENT = 'koinon/0.2.0'
 
 /** Libp2p protocol ids. The last part is the major version of the framing below them. */
 export const PROTOCOLS = {
-  /** Admission in its old form; goes when sessions have moved onto frames. */
-  hello: '/koinon/hello/1',
   /** Sessions and commands: frames, the first stream on every connection. */
   control: '/koinon/control/1',
   /** Steps of generations. Sealed by the session. */

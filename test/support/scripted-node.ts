@@ -127,6 +127,7 @@ export function createScriptedNode(script: Script = saying(['Once', ' upon', ' a
         ended.resolve()
       }
     },
+    ask: async () => ({ body: {} }),
     health: () => ({ ok: true }),
     setApi: address => {
       api.address = address

@@ -9,9 +9,8 @@
 import { z } from 'zod'
 import { concatBytes, fromHex, type LayerRange, toHex } from '#base'
 import { sha256 } from '#crypto'
-import { defineCommand } from '#protocol'
+import { attachmentOfBytes, defineCommand, readAll } from '#protocol'
 import { findModel } from '../model-library.ts'
-import { bytesAttachment, readAttachment } from './attachments.ts'
 import { AUDIT_DEADLINE_MS, AUDIT_ROWS_BYTES_MAX, AUDIT_ROWS_MAX } from '../limits.ts'
 import { hashSchema, layersSchema, modelNameSchema } from './schemas.ts'
 import type { CommandServices } from './services.ts'
@@ -68,12 +67,13 @@ export function auditChallenge({ model, audit }: CommandServices) {
     attachmentBytesMax: AUDIT_ROWS_BYTES_MAX,
     handle: async ({ model: name, layers, count, nonce, rows }, { signal, attachment }) => {
       const { id } = findModel([model], name)
-      const given = await readAttachment(attachment, signal)
+      const whole = { maxBytes: AUDIT_ROWS_BYTES_MAX, signal }
+      const given = attachment === undefined ? new Uint8Array(0) : await readAll(attachment, whole)
       const result = await audit({ layers, count, rows: given }, { signal })
       const { outputs } = result
       const digest = auditDigest({ nonce, model: id, layers: result.layers, outputs })
       const body = { model: id, layers: result.layers, width: result.width, profile: result.profile, digest }
-      return rows ? { body, attachment: bytesAttachment(outputs) } : { body }
+      return rows ? { body, attachment: attachmentOfBytes(outputs) } : { body }
     },
   })
 }

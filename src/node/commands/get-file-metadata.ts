@@ -1,7 +1,6 @@
 /** GET_FILE_METADATA: a file's model, and the hashes of its pieces (BEP 52's piece layer) as the attachment. */
 import { z } from 'zod'
-import { defineCommand } from '#protocol'
-import { bytesAttachment } from './attachments.ts'
+import { attachmentOfBytes, defineCommand } from '#protocol'
 import { fileFacts, fileSchema } from './list-files.ts'
 import { HASHING_DEADLINE_MS, PIECE_HASHES_MAX, PIECE_NUMBER_MAX } from '../limits.ts'
 import { hashSchema } from './schemas.ts'
@@ -46,7 +45,7 @@ export function getFileMetadata({ files }: CommandServices) {
         first_piece: first,
         hash_count: hashes.byteLength / 32,
       }
-      return hashes.byteLength === 0 ? { body } : { body, attachment: bytesAttachment(hashes) }
+      return hashes.byteLength === 0 ? { body } : { body, attachment: attachmentOfBytes(hashes) }
     },
   })
 }

@@ -1,8 +1,7 @@
 /** REQUEST_PIECE: the bytes of a piece as the attachment, with the hashes that prove it against the file's root alone. */
 import { z } from 'zod'
 import { toHex } from '#base'
-import { defineCommand } from '#protocol'
-import { bytesAttachment } from './attachments.ts'
+import { attachmentOfBytes, defineCommand } from '#protocol'
 import { PIECE_DEADLINE_MS, PIECE_NUMBER_MAX } from '../limits.ts'
 import { hashSchema } from './schemas.ts'
 import type { CommandServices } from './services.ts'
@@ -41,7 +40,7 @@ export function requestPiece({ files }: CommandServices) {
         file_size: file.tree.size,
         proof: proof.map(toHex),
       }
-      return { body, attachment: bytesAttachment(bytes) }
+      return { body, attachment: attachmentOfBytes(bytes) }
     },
   })
 }

@@ -1,0 +1,230 @@
+/**
+ * Commands over sessions: turns the messages of joined peers into calls of the dispatcher and answers for the requester,
+ * and back. Attachments that are too large for a message are offered, and fetched when somebody reads them.
+ */
+import { type CancelTimer, type Clock, type Logger, messageOf } from '#base'
+import type { Host, HostMessage } from '#net'
+import {
+  type AnswerSink,
+  type Attachment,
+  type Caller,
+  type CommandRegistry,
+  type Dispatcher,
+  type OutgoingCancel,
+  type OutgoingRequest,
+  type Penalties,
+  type RequestConnection,
+  type Requester,
+  type Transfers,
+} from '#protocol'
+import {
+  type AttachmentHeader,
+  cancelSchema,
+  COMMAND_TYPE_MIN,
+  decodeBody,
+  errorSchema,
+  eventSchema,
+  FRAME_TYPES,
+  INLINE_ATTACHMENT_BYTES_MAX,
+  type Priority,
+  requestSchema,
+  responseSchema,
+} from '#wire'
+import { CALLER_GONE_MS } from './limits.ts'
+
+export type CommandLinkDeps = {
+  readonly clock: Clock
+  readonly log: Logger
+  readonly host: Pick<Host, 'onMessage' | 'onPeer' | 'sendMessage' | 'room'>
+  readonly registry: CommandRegistry
+  readonly dispatcher: Dispatcher
+  readonly requester: Requester
+  readonly transfers: Pick<Transfers, 'offer' | 'receive' | 'withdraw'>
+  readonly penalties: Penalties
+  /** Whether the owner of this node has named the peer. */
+  readonly isTrusted: (peer: string) => boolean
+}
+
+export class CommandLink {
+  readonly #deps: CommandLinkDeps
+  /** Peers whose connection is gone, until they are back or given up. */
+  readonly #away = new Map<string, CancelTimer>()
+
+  constructor(deps: CommandLinkDeps) {
+    this.#deps = deps
+    deps.host.onMessage(message => this.#receive(message))
+    deps.host.onPeer(event => {
+      if (event.kind === 'joined') this.#joined(event.peer.id)
+      else if (event.kind === 'left') this.#left(event.peer.id)
+    })
+  }
+
+  /** The way to a joined peer, as the requester wants it. */
+  connectionTo(peer: string): RequestConnection {
+    return { peer, send: message => this.#ask(peer, message) }
+  }
+
+  #joined(peer: string): void {
+    this.#away.get(peer)?.()
+    this.#away.delete(peer)
+    this.#deps.requester.reconnected(this.connectionTo(peer))
+  }
+
+  #left(peer: string): void {
+    const { clock, dispatcher, requester } = this.#deps
+    requester.lost(peer)
+    this.#away.set(
+      peer,
+      clock.after(CALLER_GONE_MS, () => {
+        this.#away.delete(peer)
+        dispatcher.callerGone(peer)
+        requester.gone(peer)
+      }),
+    )
+  }
+
+  #receive({ peer, type, body }: HostMessage): void {
+    if (type >= COMMAND_TYPE_MIN) this.#receiveRequest(peer, type, body)
+    else if (!this.#receiveAnswer(peer, type, body)) this.#deps.penalties.add(peer, 'malformed')
+  }
+
+  #receiveRequest(peer: string, type: number, bytes: Uint8Array): void {
+    const { dispatcher, penalties } = this.#deps
+    const request = decodeBody(requestSchema, bytes)
+    if ('code' in request) {
+      penalties.add(peer, 'malformed')
+      return
+    }
+    const { id, body, deadlineMs, eventsFrom, attachment } = request.body
+    dispatcher.receive(
+      {
+        id,
+        command: { type },
+        body,
+        caller: this.#callerOf(peer),
+        ...(deadlineMs === undefined ? {} : { deadlineMs }),
+        ...(eventsFrom === undefined ? {} : { eventsFrom }),
+        ...(attachment === undefined ? {} : { attachment: this.#announced(peer, attachment) }),
+      },
+      this.#sinkFor(peer, id, this.#deps.registry.byType(type)?.priority ?? 'normal'),
+    )
+  }
+
+  #callerOf(peer: string): Caller {
+    return { peer, right: this.#deps.isTrusted(peer) ? 'trusted' : 'member' }
+  }
+
+  /** @returns whether it was an answer or a cancellation that could be read */
+  #receiveAnswer(peer: string, type: number, bytes: Uint8Array): boolean {
+    const { dispatcher, requester } = this.#deps
+    const log = (error: unknown): void => this.#deps.log.debug('an answer was not taken', { error: messageOf(error) })
+    if (type === FRAME_TYPES.response) {
+      const decoded = decodeBody(responseSchema, bytes)
+      if ('code' in decoded) return false
+      const { id, body, attachment } = decoded.body
+      const rest = attachment === undefined ? {} : { attachment: this.#announced(peer, attachment) }
+      Promise.resolve(requester.receive(peer, { kind: 'response', id, body, ...rest })).catch(log)
+    } else if (type === FRAME_TYPES.event) {
+      const decoded = decodeBody(eventSchema, bytes)
+      if ('code' in decoded) return false
+      Promise.resolve(requester.receive(peer, { kind: 'event', ...decoded.body })).catch(log)
+    } else if (type === FRAME_TYPES.error) {
+      const decoded = decodeBody(errorSchema, bytes)
+      if ('code' in decoded) return false
+      Promise.resolve(requester.receive(peer, { kind: 'error', ...decoded.body })).catch(log)
+    } else if (type === FRAME_TYPES.cancel) {
+      const decoded = decodeBody(cancelSchema, bytes)
+      if ('code' in decoded) return false
+      dispatcher.cancel(peer, decoded.body.id)
+    } else return false
+    return true
+  }
+
+  #sinkFor(peer: string, id: Uint8Array, priority: Priority): AnswerSink {
+    const { host } = this.#deps
+    return {
+      event: async (body, index) => {
+        host.sendMessage(peer, { type: FRAME_TYPES.event, body: { id, index, body } }, { priority })
+        await host.room(peer)
+      },
+      response: (body, attachment) => this.#respond(peer, { id, body, attachment, priority }),
+      error: error => {
+        host.sendMessage(peer, { type: FRAME_TYPES.error, body: { id, ...error } }, { priority })
+      },
+    }
+  }
+
+  /** Resolves when the peer has the attachment too, or will not get it. */
+  async #respond(
+    peer: string,
+    answer: {
+      readonly id: Uint8Array
+      readonly body: unknown
+      readonly attachment: Attachment | undefined
+      readonly priority: Priority
+    },
+  ): Promise<void> {
+    const { host, transfers } = this.#deps
+    const { id, body, attachment, priority } = answer
+    if (attachment === undefined) {
+      host.sendMessage(peer, { type: FRAME_TYPES.response, body: { id, body } }, { priority })
+      return
+    }
+    const settled = Promise.withResolvers<void>()
+    const header = await transfers.offer(peer, borrowed(attachment), { onSettled: () => settled.resolve() })
+    const message = { type: FRAME_TYPES.response, body: { id, body, attachment: header } }
+    if (!host.sendMessage(peer, message, { priority })) transfers.withdraw(peer, header)
+    else if ('transfer' in header) await settled.promise
+  }
+
+  async #ask(peer: string, message: OutgoingRequest | OutgoingCancel): Promise<void> {
+    const { host, transfers } = this.#deps
+    const { id } = message
+    if (message.kind === 'cancel') {
+      host.sendMessage(peer, { type: FRAME_TYPES.cancel, body: { id } }, { priority: 'high' })
+      return
+    }
+    const { type, body, deadlineMs, eventsFrom, attachment, name } = message
+    const header = attachment === undefined ? undefined : await transfers.offer(peer, borrowed(attachment))
+    const request = { id, body, deadlineMs: Math.max(1, Math.ceil(deadlineMs)), eventsFrom, attachment: header }
+    const priority = this.#deps.registry.byName(name)?.priority ?? 'normal'
+    if (host.sendMessage(peer, { type, body: request }, { priority })) return
+    if (header !== undefined) transfers.withdraw(peer, header)
+    throw new Error('the connection to the peer was lost')
+  }
+
+  /** Fetched when it is first read, so that nothing is fetched for a request that is refused. */
+  #announced(peer: string, header: AttachmentHeader): Attachment {
+    const { transfers } = this.#deps
+    const sizeBytes = 'bytes' in header ? header.bytes.byteLength : header.sizeBytes
+    let fetched: Promise<Attachment> | undefined
+    const fetch = (signal: AbortSignal): Promise<Attachment> => {
+      fetched ??= transfers.receive(peer, header, {
+        maxBytes: Math.max(sizeBytes, INLINE_ATTACHMENT_BYTES_MAX),
+        signal,
+      })
+      return fetched
+    }
+    return {
+      sizeBytes,
+      read: async function* ({ from, signal }) {
+        yield* (await fetch(signal)).read({ from, signal })
+      },
+      release: async () => {
+        await fetched?.then(
+          attachment => attachment.release(),
+          () => undefined, // What could not be fetched holds nothing.
+        )
+      },
+    }
+  }
+}
+
+/** An attachment that its reader must not release: it stays its owner's. */
+function borrowed(attachment: Attachment): Attachment {
+  return {
+    sizeBytes: attachment.sizeBytes,
+    read: options => attachment.read(options),
+    release: async () => undefined,
+  }
+}

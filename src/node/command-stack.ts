@@ -1,0 +1,113 @@
+/** What peers may ask of this node, by whichever way they ask: registry, dispatcher, transfers, and both surfaces. */
+import { join } from 'node:path'
+import type { Clock, Logger, Random } from '#base'
+import type { Host } from '#net'
+import {
+  type Answer,
+  type Command,
+  CommandRegistry,
+  Dispatcher,
+  type Penalties,
+  RateLimits,
+  Requester,
+  type RequestOptions,
+  Transfers,
+} from '#protocol'
+import { type DataDir, openTransferFiles } from '#storage'
+import { PROTOCOLS } from '#wire'
+import { CommandLink } from './command-link.ts'
+import { NodeError } from './errors.ts'
+import { serveJson } from './json/serve-json.ts'
+import { DRAIN_MS_MAX, TRANSFER_QUOTA_BYTES } from './limits.ts'
+import { loadPlugins } from './plugins.ts'
+import type { Stopper } from './stopper.ts'
+import type { NodeConfig } from './types.ts'
+
+export type CommandStackDeps = {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+  readonly config: Pick<NodeConfig, 'secret' | 'trust' | 'plugins'>
+  readonly dataDir: DataDir
+  readonly host: Host
+  readonly penalties: Penalties
+  readonly stopper: Stopper
+}
+
+export interface CommandStack {
+  readonly registry: CommandRegistry
+  /** Asks a joined peer. @throws ProtocolError, NodeError NODE_PEER_UNKNOWN */
+  ask(
+    peer: string,
+    asked: { readonly name: string; readonly body: unknown },
+    options: RequestOptions,
+  ): Promise<Answer<unknown>>
+}
+
+/** Peers find no command until the registry has some. */
+export async function createCommandStack(deps: CommandStackDeps): Promise<CommandStack> {
+  const { clock, random, host, dataDir, penalties, stopper } = deps
+  const log = deps.log.child('commands')
+  const registry = new CommandRegistry()
+  const dispatcher = new Dispatcher({
+    clock,
+    log,
+    audit: dataDir.audit,
+    registry,
+    limiter: new RateLimits({ clock }),
+    penalties,
+  })
+  const requester = new Requester({ clock, random, penalties })
+  const store = await openTransferFiles(
+    join(dataDir.path, 'transfers'),
+    { clock, log },
+    { quotaBytes: TRANSFER_QUOTA_BYTES },
+  )
+  const transfers = new Transfers({
+    clock,
+    random,
+    log,
+    store,
+    openStream: (peer, signal) => host.open(peer, PROTOCOLS.bulk, { signal }),
+    blame: peer => void penalties.add(peer, 'bad-response'),
+  })
+  stopper.add('the store of transfers', () => store.close())
+  stopper.add('transfers', () => transfers.stop())
+  stopper.drain(() => dispatcher.drain({ timeoutMs: DRAIN_MS_MAX }))
+  const isTrusted = (peer: string): boolean => {
+    const { peerKeys } = dataDir
+    // A key that was handed over takes its owner's trust with it.
+    return (deps.config.trust ?? []).some(trusted => peerKeys.current(trusted) === peerKeys.current(peer))
+  }
+  const link = new CommandLink({ clock, log, host, registry, dispatcher, requester, transfers, penalties, isTrusted })
+  host.handle(PROTOCOLS.bulk, stream => transfers.accept(stream))
+  host.handleGuests(PROTOCOLS.json, stream =>
+    serveJson(stream, {
+      clock,
+      random,
+      log: log.child('json'),
+      dispatcher,
+      self: host.id,
+      secret: deps.config.secret,
+      rightOf: peer => (isTrusted(peer) ? 'trusted' : 'member'),
+      misbehaved: (peer, what) => void penalties.add(peer, what === 'malformed' ? 'malformed' : 'bad-handshake'),
+    }),
+  )
+  await loadPlugins({ clock, registry }, deps.config.plugins ?? [])
+  return {
+    registry,
+    ask: async (peer, { name, body }, options) => {
+      const command: Command | undefined = registry.byName(name)
+      if (command === undefined) {
+        throw new NodeError({ code: 'NODE_COMMAND_UNKNOWN', command: name }, `this node knows no command ${name}`)
+      }
+      if (!host.peers().some(({ id }) => id === peer)) {
+        throw new NodeError(
+          { code: 'NODE_PEER_UNKNOWN', peer },
+          `${peer} is not connected; \`koinon peers\` lists who is`,
+        )
+      }
+      return requester.request(link.connectionTo(peer), { command, body }, options)
+    },
+  }
+}

@@ -1,0 +1,193 @@
+/**
+ * Messages of `/json-message/1.0`: UTF-8 JSON behind a length (u32, big-endian).
+ *
+ *   request   {"id": text, "command": NAME, "version"?: "1.0", "params"?: {...}, "deadline_ms"?: n, "attachment"?: base64}
+ *   answers   {"id", "status": "event", "event": {...}}
+ *             {"id", "status": "ok", "result": {...}, "attachment"?: base64}
+ *             {"id", "status": "error", "error": {"code", "message", "retry_after_ms"?}}
+ *
+ * Bytes inside of `params`, `event` and `result` are written as dag-json does: {"/": {"bytes": base64 without padding}}.
+ */
+import { z } from 'zod'
+import { withLengthPrefix } from '#wire'
+import { JSON_DEPTH_MAX, JSON_ID_CHARS_MAX, JSON_VALUES_MAX } from '../limits.ts'
+
+export const JSON_VERSION = '1.0'
+
+export type JsonFault = {
+  readonly code:
+    | 'JSON_MALFORMED'
+    /** Too many levels or values. */
+    | 'JSON_SHAPE'
+    /** A message longer than is accepted: the stream is of no use after it. */
+    | 'JSON_LENGTH'
+    | 'JSON_VERSION'
+    /** The swarm has a secret, and the peer has not proved that it knows it. */
+    | 'JSON_NOT_ADMITTED'
+    | 'JSON_AUTH_FAILED'
+    | 'JSON_BUSY'
+    /** The id belongs to a request that is open. */
+    | 'JSON_ID_IN_USE'
+    /** The answer is longer than a JSON message may be. */
+    | 'JSON_ANSWER_SIZE'
+    /** The peer took too long over a message, its proof, or anything at all. */
+    | 'JSON_SLOW'
+  readonly message: string
+  readonly retryAfterMs?: number
+}
+
+/** What is told of any failure: our own faults, and errors of commands. */
+export type JsonError = { readonly code: string; readonly message: string; readonly retryAfterMs?: number }
+
+const requestSchema = z.object({
+  id: z.string().min(1).max(JSON_ID_CHARS_MAX).optional(),
+  command: z.string().regex(/^[A-Z][A-Z0-9_]{0,63}$/),
+  version: z.string().max(20).optional(),
+  params: z.record(z.string(), z.unknown()).default({}),
+  deadline_ms: z
+    .int()
+    .min(1)
+    .max(24 * 60 * 60 * 1000)
+    .optional(),
+  attachment: z.string().optional(),
+})
+
+export type JsonRequest = {
+  readonly id: string | undefined
+  readonly command: string
+  readonly params: Readonly<Record<string, unknown>>
+  readonly deadlineMs: number | undefined
+  readonly attachment: Uint8Array | undefined
+}
+
+/** A message that cannot be used; `id` where it could be read. */
+export type BadRequest = { readonly fault: JsonFault; readonly id: string | undefined }
+
+/** Reads the body of one message. */
+export function decodeJsonRequest(body: Uint8Array): JsonRequest | BadRequest {
+  // Before anything is built: a megabyte of brackets would cost a hundred.
+  if (!hasBounds(body)) {
+    const message = `a message has ${JSON_DEPTH_MAX} levels and ${JSON_VALUES_MAX} values at most`
+    return { fault: { code: 'JSON_SHAPE', message }, id: undefined }
+  }
+  const value = parse(body)
+  if (value === undefined) return malformed('the message is not UTF-8 JSON')
+  const parsed = requestSchema.safeParse(value)
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues
+    return malformed(`${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`, idOf(value))
+  }
+  const { id, command, version = JSON_VERSION, deadline_ms: deadlineMs } = parsed.data
+  if (version !== JSON_VERSION) {
+    return { fault: { code: 'JSON_VERSION', message: `version ${JSON_VERSION} is spoken here` }, id }
+  }
+  const params = withBytes(parsed.data.params)
+  const attachment = parsed.data.attachment === undefined ? undefined : fromBase64(parsed.data.attachment)
+  if (params === undefined || (attachment === undefined && parsed.data.attachment !== undefined)) {
+    return malformed('bytes must be base64', id)
+  }
+  return { id, command, params: params as JsonRequest['params'], deadlineMs, attachment }
+}
+
+/** One message with its length in front. An `id` of null answers a message whose id could not be read. */
+export function encodeJson(message: Readonly<Record<string, unknown>>): Uint8Array {
+  return withLengthPrefix(new TextEncoder().encode(JSON.stringify(withText(message))))
+}
+
+export function errorMessage(id: string | undefined, { code, message, retryAfterMs }: JsonError): Uint8Array {
+  const retry = retryAfterMs === undefined ? {} : { retry_after_ms: retryAfterMs }
+  return encodeJson({ id: id ?? null, status: 'error', error: { code, message, ...retry } })
+}
+
+export function toBase64(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64')
+}
+
+function malformed(message: string, id?: string): BadRequest {
+  return { fault: { code: 'JSON_MALFORMED', message: message.slice(0, 300) }, id }
+}
+
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+const COMMA = 0x2c
+
+/** Counts levels and values without building anything. Text is skipped, whatever is in it. */
+function hasBounds(body: Uint8Array): boolean {
+  let depth = 0
+  let values = 1
+  for (let i = 0; i < body.byteLength; i++) {
+    const byte = body[i]
+    if (byte === QUOTE) i = endOfText(body, i + 1)
+    else if (byte === 0x5d || byte === 0x7d) depth--
+    else if (byte === 0x5b || byte === 0x7b || byte === COMMA) {
+      // Every value stands at the beginning, or behind one of these.
+      values++
+      if (byte !== COMMA) depth++
+      if (depth > JSON_DEPTH_MAX || values > JSON_VALUES_MAX) return false
+    }
+  }
+  return true
+}
+
+function endOfText(body: Uint8Array, from: number): number {
+  let end = body.indexOf(QUOTE, from)
+  while (end >= 0 && isEscaped(body, end, from)) end = body.indexOf(QUOTE, end + 1)
+  return end < 0 ? body.byteLength : end
+}
+
+function isEscaped(body: Uint8Array, at: number, from: number): boolean {
+  let count = 0
+  while (at - count - 1 >= from && body[at - count - 1] === BACKSLASH) count++
+  return count % 2 === 1
+}
+
+function parse(body: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(body))
+  } catch {
+    return undefined // What it is instead of JSON does not matter.
+  }
+}
+
+function idOf(value: unknown): string | undefined {
+  if (typeof value !== 'object' || value === null || !('id' in value)) return undefined
+  return typeof value.id === 'string' && value.id.length <= JSON_ID_CHARS_MAX ? value.id : undefined
+}
+
+/** Turns dag-json's form of bytes into bytes. Undefined: some of it is no base64. */
+function withBytes(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) {
+    const items = value.map(withBytes)
+    return items.includes(undefined) ? undefined : items
+  }
+  const text = bytesText(value)
+  if (text !== undefined) return fromBase64(text)
+  const entries = Object.entries(value).map(([key, field]) => [key, withBytes(field)] as const)
+  return entries.some(([, field]) => field === undefined) ? undefined : Object.fromEntries(entries)
+}
+
+/** The text of {"/": {"bytes": text}}. */
+function bytesText(value: object): string | undefined {
+  const inner: unknown = Object.keys(value).length === 1 && '/' in value ? value['/'] : undefined
+  if (typeof inner !== 'object' || inner === null || Object.keys(inner).length !== 1 || !('bytes' in inner)) {
+    return undefined
+  }
+  return typeof inner.bytes === 'string' ? inner.bytes : undefined
+}
+
+function withText(value: unknown): unknown {
+  if (value instanceof Uint8Array) return { '/': { bytes: toBase64(value).replace(/=+$/, '') } }
+  if (Array.isArray(value)) return value.map(withText)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, withText(field)]))
+}
+
+/** With padding or without. */
+function fromBase64(text: string): Uint8Array | undefined {
+  if (!/^[A-Za-z0-9+/]*={0,2}$/.test(text)) return undefined
+  const bytes = Buffer.from(text, 'base64')
+  // Node ignores what does not fit; a text of four characters makes three bytes and nothing else does.
+  const digits = text.replace(/=+$/, '').length
+  return digits % 4 === 1 ? undefined : new Uint8Array(bytes)
+}

@@ -1,0 +1,126 @@
+/** The node among others: its host, what sessions remember, and the pipeline over the host's streams. */
+import type { Clock, Logger, Random } from '#base'
+import type { EdgeEngine } from '#engine'
+import { createHost, type Host } from '#net'
+import { createPipeline, type Pipeline } from '#pipeline'
+import { BackOff, Penalties, PenaltyRecords, ReplayFilter } from '#protocol'
+import type { DataDir } from '#storage'
+import { type NodeOffer, PROTOCOLS } from '#wire'
+import { letsPeersMeet } from './first-contact.ts'
+import { COMPLETION_WAIT_MS_MAX } from './limits.ts'
+import type { LocalModel } from './model-library.ts'
+import { OfferKeeper } from './offer-keeper.ts'
+import { makeOffer, type OfferParts } from './own-offer.ts'
+import type { OwnIdentity } from './own-identity.ts'
+import type { OwnStage } from './own-stage.ts'
+import { createPeerGuard } from './peer-guard.ts'
+import { PeerWatch } from './peer-watch.ts'
+import type { Stopper } from './stopper.ts'
+import { SwarmView } from './swarm-view.ts'
+import type { NodeConfig } from './types.ts'
+
+/** What this node can do, as peers are told in HELLO. */
+const CAPABILITIES = ['commands', 'bulk', 'stage', 'resume', 'json'] as const
+
+export type NetworkDeps = {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+  readonly config: NodeConfig
+  readonly stopper: Stopper
+  readonly dataDir: DataDir
+  readonly own: OwnIdentity
+  readonly model: LocalModel
+  readonly edge: EdgeEngine
+  readonly stage: OwnStage | undefined
+  readonly found: OfferParts['found']
+  readonly memoryBytes: number
+}
+
+export type Network = {
+  readonly host: Host
+  readonly pipeline: Pipeline
+  readonly stage: OwnStage | undefined
+  readonly view: SwarmView
+  readonly watch: PeerWatch
+  readonly offers: OfferKeeper
+  readonly penalties: Penalties
+  readonly capabilities: readonly string[]
+  readonly ownOffer: () => NodeOffer
+  readonly found: OfferParts['found']
+}
+
+/** Everything is made, and nothing listens yet. */
+export async function createNetwork(deps: NetworkDeps): Promise<Network> {
+  const { config, stopper, model, stage, found } = deps
+  const capabilities = config.layers.kind === 'none' ? CAPABILITIES.filter(name => name !== 'stage') : CAPABILITIES
+  const { host, penalties } = await createGuardedHost(deps, capabilities)
+  const pipeline = createPipeline(
+    {
+      ...deps,
+      log: deps.log.child('pipeline'),
+      self: host.id,
+      selfAddresses: () => host.addresses(),
+      openStream: (peer, protocol, options) => host.open(peer, protocol, options),
+      edge: deps.edge,
+      stage: stage === undefined ? undefined : { engine: stage.engine, served: () => stage.served() },
+    },
+    { openTimeoutMs: COMPLETION_WAIT_MS_MAX },
+  )
+  stopper.add('the network', () => host.stop())
+  stopper.add('the pipeline', () => pipeline.stop())
+  const watch = new PeerWatch(deps.clock, host)
+  host.onPeer(event => {
+    if (event.kind === 'left') pipeline.peerLeft(event.peer.id)
+  })
+  host.handle(PROTOCOLS.stage, stream => pipeline.accept(stream))
+  const fixed = {
+    // A node that serves no layers by its owner's will is not planned with.
+    memoryBytes: config.layers.kind === 'none' ? 0 : deps.memoryBytes,
+    kvPositions: config.slots * model.contextMax,
+    threads: config.engine.threads,
+  }
+  const ownOffer = (): NodeOffer => makeOffer({ host, pipeline, stage, fixed, found })
+  const offers = new OfferKeeper(host, ownOffer)
+  stage?.engine.onCrash(() => offers.announce())
+  if (config.layers.kind === 'auto' && config.layers.nodes > 1) found.placing = model.id
+  offers.announce()
+  const view = new SwarmView({ host, ownOffer })
+  return { host, pipeline, stage, view, watch, offers, penalties, capabilities, ownOffer, found }
+}
+
+async function createGuardedHost(
+  deps: NetworkDeps,
+  capabilities: readonly string[],
+): Promise<{ readonly host: Host; readonly penalties: Penalties }> {
+  const { clock, random, config, dataDir, own, stopper } = deps
+  const { sessions, peerKeys, audit } = dataDir
+  const log = deps.log.child('net')
+  const replay = new ReplayFilter({ clock, random, store: dataDir.replay, log })
+  stopper.add('the replay filter', () => replay.flush())
+  const records = new PenaltyRecords({ clock, store: dataDir.penalties })
+  const started: { host?: Host } = {}
+  const penalties: Penalties = new Penalties({
+    clock,
+    records,
+    audit,
+    onVerdict: (peer, verdict) => {
+      const facts = verdict === 'ban' ? { retryAfterMs: Math.ceil(penalties.bannedForMs(peer)) } : {}
+      started.host?.drop(peer, verdict === 'ban' ? 'banned' : 'flood', facts)
+    },
+  })
+  started.host = await createHost(
+    {
+      clock,
+      random,
+      log,
+      identity: own.identity,
+      handovers: own.handovers,
+      capabilities,
+      memory: { sessions, peerKeys, replay, audit },
+      guard: createPeerGuard({ penalties, backOff: new BackOff({ clock, records }) }),
+    },
+    { ...config, meet: letsPeersMeet(config) },
+  )
+  return { host: started.host, penalties }
+}
