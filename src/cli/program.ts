@@ -1,6 +1,7 @@
 /** The command line as a whole: its commands, its help, its errors and its exit codes. */
 import { Command, CommanderError } from 'commander'
 import { codeOf, messageOf } from '#base'
+import { addAudit } from './audit.ts'
 import { addChat } from './chat.ts'
 import { addDoctor } from './doctor.ts'
 import { CliError } from './errors.ts'
@@ -69,6 +70,7 @@ function createProgram(deps: CliDeps, setExitCode: (code: ExitCode) => void): Co
   addPlan(program, deps)
   addStatus(program, deps)
   addDoctor(program, deps, setExitCode)
+  addAudit(program, deps, setExitCode)
   addStop(program, deps)
   return program
 }
