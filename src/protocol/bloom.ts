@@ -45,7 +45,8 @@ export class Bloom {
 
   /** The words that are not zero: few, after a usual minute. */
   export(): BloomWords {
-    const used = this.#words.reduce((count, word) => (word === 0 ? count : count + 1), 0)
+    let used = 0
+    for (const word of this.#words) if (word !== 0) used++
     const indexes = new Uint32Array(used)
     const values = new Uint32Array(used)
     let next = 0

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { concatBytes, type Random, seededRandom, toHex } from '#base'
 import { encodeFrame, encodeFramePrefix, type Frame, type FrameFault, type PayloadLimit } from './frame.ts'
 import { FrameReader } from './frame-reader.ts'

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { concatBytes, fromHex, toHex } from '#base'
 import {
   decodeFramePrefix,
@@ -28,7 +28,7 @@ test('a prefix has every number at its place', () => {
   const nonce = { timeMs: 0x0102_0304_0506, epoch: 0x0708_090a, sequence: 0x0b_0c0d_0e0f, random: 0x1011_1213 }
   assert.equal(
     toHex(encodeFramePrefix({ type: 20, isSealed: true, length: 0x2021_2223, nonce })),
-    '5a450194' + '20212223' + '0000010203040506' + '0708090a' + '0000000b0c0d0e0f' + '10111213',
+    ['5a450194', '20212223', '0000010203040506', '0708090a', '0000000b0c0d0e0f', '10111213'].join(''),
   )
 })
 
