@@ -124,7 +124,7 @@ export function renderAuditLog(entries: readonly AuditEntry[], width: number, pa
 }
 
 /** What the check found, a sentence or two an item. */
-export function renderVerdict(verdict: AuditVerdict): readonly string[] {
+function renderVerdict(verdict: AuditVerdict): readonly string[] {
   const { firstBad, signer, lastCheckpoint, unsigned } = verdict
   if (firstBad !== undefined) {
     const good = `${entriesText(verdict.entries)} before it hold together.`
