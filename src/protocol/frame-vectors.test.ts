@@ -91,6 +91,7 @@ function isSigned(frame: string, context: { sender: string; recipient: string; s
 
 const info = (value: string, more = ''): Uint8Array => fromHex(toHex(new TextEncoder().encode(value)) + more)
 
+// oxlint-disable-next-line max-params -- what the standard names
 function open(key: Uint8Array, sequence: number, associated: string, ciphertextAndTag: string): string {
   const iv = fromHex(`00000000${number(sequence, 16)}`)
   return toHex(gcm(key, iv, fromHex(associated)).decrypt(fromHex(ciphertextAndTag)))

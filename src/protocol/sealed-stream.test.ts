@@ -197,6 +197,15 @@ test('a reader gets bytes of its own', async () => {
   assert.notEqual(value?.slice().buffer, value?.buffer)
 })
 
+test('a stream has one reader', async () => {
+  const { a, b } = await sealed()
+  const reader = b.received[Symbol.asyncIterator]()
+  const waiting = reader.next()
+  await assert.rejects(reader.next(), TypeError)
+  a.send(Uint8Array.of(7))
+  assert.deepEqual((await waiting).value, Uint8Array.of(7))
+})
+
 test('one direction ends, the other goes on', async () => {
   const { a, b } = await sealed()
   a.send(new TextEncoder().encode('question'))

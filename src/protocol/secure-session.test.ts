@@ -226,7 +226,7 @@ test('a receiver follows a sender four keys, and no further', () => {
 
 test('a session without numbers for keys left asks for a resumption', () => {
   const { dialler } = createSessionPair({ rekey: { control: { frames: 1 } }, resumptions: 0xffff })
-  for (let i = 0; i < 0x1_0000; i++) dialler.sealControl(FRAME_TYPES.ping, new Uint8Array(0))
+  for (let i = 0; i < 0x1_0000; i++) void dialler.sealControl(FRAME_TYPES.ping, new Uint8Array(0))
   assert.equal(dialler.epoch, 0xffff_ffff)
   assert.throws(() => dialler.sealControl(FRAME_TYPES.ping, new Uint8Array(0)), { code: 'PROTOCOL_SESSION_EXHAUSTED' })
 })
