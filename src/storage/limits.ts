@@ -103,3 +103,20 @@ export const AUDIT_SIGN_MS_MAX = 30_000
 
 /** Waiting for the last signature when the node stops: a token or a service may not answer. */
 export const AUDIT_CLOSE_MS_MAX = 3_000
+
+// Attachments that arrive (`transfer-files.ts`).
+
+/** Bytes of one read of an attachment's file: one chunk on the wire. */
+export const ATTACHMENT_READ_BYTES = 252 * 1024
+
+/** Bytes between two notes of how much of an arriving attachment is good: what a killed node fetches again at most. */
+export const TRANSFER_NOTE_BYTES = 16 * 1024 * 1024
+
+/** Bytes of such a note. */
+export const TRANSFER_NOTE_TEXT_BYTES_MAX = 2_048
+
+/** How long an unfinished attachment is kept. */
+export const TRANSFER_KEPT_MS_MAX = DAY_MS
+
+/** The thread that writes attachments ends when there was nothing to write for so long. */
+export const TRANSFER_THREAD_IDLE_MS = 60_000

@@ -16,6 +16,8 @@ export type TransferPairOptions = {
   readonly store: TransferStore
   /** Bytes that the next stream carries to the receiver before it breaks. Undefined: it does not break. */
   readonly breakAfter?: () => number | undefined
+  /** @default a new one */
+  readonly sender?: Transfers
 }
 
 export type TransferPair = {
@@ -50,7 +52,9 @@ export function createTransferPair(options: TransferPairOptions): TransferPair {
     log: silentLogger,
     blame: (peer: string, what: string) => void blamed.push(`${peer}: ${what}`),
   }
-  const sender = new Transfers({ ...common, store: NO_STORE, openStream: () => Promise.reject(new Error('no way')) })
+  const sender =
+    options.sender ??
+    new Transfers({ ...common, store: NO_STORE, openStream: () => Promise.reject(new Error('no way')) })
   const open = (): ByteStream => {
     streams++
     const [near, far] = createStreamPair('/koinon/bulk/1', { a: RECEIVER, b: SENDER })
