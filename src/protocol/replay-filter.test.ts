@@ -61,7 +61,7 @@ function attack(random: Random, clock: ManualClock, step: () => ReplayFilter): n
 }
 
 test('nothing that was taken is taken again, however small the generations are', () => {
-  for (let seed = 0; seed < 30; seed++) {
+  for (let seed = 0; seed < 15; seed++) {
     const random = seededRandom(seed)
     const clock = new ManualClock(START)
     const filter = filterOf(clock, memoryReplayStore(), [1, 3, 10, 100, 1000][seed % 5])
@@ -120,7 +120,7 @@ test('a process that was killed is followed by one that refuses what it may have
 })
 
 test('a kill at any moment opens no hole, flushed before or not', () => {
-  for (let seed = 0; seed < 15; seed++) {
+  for (let seed = 0; seed < 8; seed++) {
     const random = seededRandom(seed)
     const clock = new ManualClock(START)
     const store = memoryReplayStore()
