@@ -114,6 +114,7 @@ class SealedStream implements ByteStream {
   readonly #frames: SealedFrames
   readonly #onFault: (fault: SessionFault) => void
   #hasClosed = false
+  #isReading = false
   /** Set once nothing more will be read. */
   #end: { readonly error?: Error } | undefined
 
@@ -183,10 +184,16 @@ class SealedStream implements ByteStream {
   }
 
   async #read(): Promise<IteratorResult<Uint8Array, undefined>> {
-    while (this.#end === undefined) {
-      if (!(await this.#hasMore())) break
-      const frame = this.#frames.take()
-      if (frame !== undefined) return this.#open(frame)
+    if (this.#isReading) throw new TypeError('a stream has one reader')
+    this.#isReading = true
+    try {
+      while (this.#end === undefined) {
+        if (!(await this.#hasMore())) break
+        const frame = this.#frames.take()
+        if (frame !== undefined) return this.#open(frame)
+      }
+    } finally {
+      this.#isReading = false
     }
     if (this.#end?.error !== undefined) throw this.#end.error
     return { done: true, value: undefined }
