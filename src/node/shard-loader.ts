@@ -22,7 +22,7 @@ export type ShardLoaderDeps = {
   readonly ownOffer: () => NodeOffer
   /** Undefined: this node was started to serve nothing. */
   readonly stage: OwnStage | undefined
-  readonly stages: Pick<StageServer, 'generations' | 'evict'>
+  readonly stages: Pick<StageServer, 'openCount' | 'evict'>
   /** Tells the peers what is offered now. */
   readonly announce: () => void
   /** For status: which layers, and why. */
@@ -75,7 +75,7 @@ export class ShardLoader {
       const fault = { code: 'NODE_BUSY', running: 1, waiting: 0 } as const
       throw new NodeError(fault, `the stage engine is ${state}; try again later`)
     }
-    const generations = stages.generations().length
+    const generations = stages.openCount()
     if (generations > 0 && !force) {
       const message = `${generations} generations run on this stage; wait for them, or ask with force`
       throw new CommandError({ code: 'NODE_STAGE_IN_USE', generations }, message)

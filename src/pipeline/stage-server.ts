@@ -74,6 +74,10 @@ export class StageRole implements StageServer {
     }))
   }
 
+  openCount(): number {
+    return [...this.#all()].length
+  }
+
   slotsFree(): number {
     const served = this.#deps.stage?.served()
     if (served === undefined) return 0

@@ -48,6 +48,8 @@ export interface Entry {
 export interface StageServer {
   generations(): readonly GenerationStatus[]
   slotsFree(): number
+  /** Generations that are open here; `generations` shows those too whose rows are just being zeroed. */
+  openCount(): number
   /**
    * Fails every generation that this stage computes for, before it takes other layers. `served` must give nothing from
    * before this call until they are loaded. Resolves when the engine was told to forget them.

@@ -12,7 +12,7 @@ import {
   type Random,
   withDeadline,
 } from '#base'
-import { type Attachment, attachmentOfBytes, type Caller, readAll, type Right } from '#protocol'
+import { type Attachment, attachmentOfBytes, type Dispatcher, readAll, type Right, TokenBucket } from '#protocol'
 import { LengthPrefixReader } from '#wire'
 import {
   JSON_ADMISSION_MS_MAX,
@@ -39,34 +39,11 @@ import {
   toBase64,
 } from './messages.ts'
 
-/** What takes the answers to one request. */
-export interface JsonSink {
-  event(body: unknown): Promise<void>
-  response(body: unknown, attachment?: Attachment): Promise<void>
-  error(error: JsonError): void
-}
-
-/** The part of the dispatcher that is used here. */
-export interface JsonDispatcher {
-  receive(
-    call: {
-      readonly id: Uint8Array
-      readonly command: { readonly name: string }
-      readonly body: unknown
-      readonly deadlineMs?: number
-      readonly attachment?: Attachment
-      readonly caller: Caller
-    },
-    sink: JsonSink,
-  ): void
-  cancel(peer: string, id: Uint8Array): void
-}
-
 export type JsonDeps = {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
-  readonly dispatcher: JsonDispatcher
+  readonly dispatcher: Pick<Dispatcher, 'receive' | 'cancel'>
   /** Our own peer id. */
   readonly self: string
   /** The swarm secret; undefined: an open swarm. */
@@ -97,8 +74,8 @@ class JsonConnection {
   #onEmpty: () => void = () => undefined
   readonly #gone = new AbortController()
   readonly #startedAt: number
-  #faults = 0
-  #faultsAt = 0
+  /** What bounds messages that the dispatcher's own limits do not. */
+  readonly #spare: TokenBucket
   /** When the message that is arriving began. */
   #messageSince: number | undefined
   #idleSince: number
@@ -108,6 +85,7 @@ class JsonConnection {
     const { random, self, secret, clock } = deps
     this.#stream = stream
     this.#deps = deps
+    this.#spare = new TokenBucket(deps, { tokensMax: JSON_FAULTS_MAX, perSecond: 1 })
     this.#admission = new Admission({ random, self, peer: stream.peer, secret })
     this.#startedAt = clock.monotonic()
     this.#idleSince = this.#startedAt
@@ -159,7 +137,7 @@ class JsonConnection {
     if ('fault' in request) return this.#refuse(request.id, request.fault)
     const { id, command, params } = request
     if (command === 'HELLO') {
-      if (this.#isOneTooMany()) return { ...tooMany, id }
+      if (!this.#spare.take(1)) return { ...tooMany, id }
       await this.#write(encodeJson({ id: id ?? null, status: 'ok', result: this.#admission.hello() }))
       return undefined
     }
@@ -252,7 +230,7 @@ class JsonConnection {
   async #cancel({ id, params }: JsonRequest): Promise<Ending | undefined> {
     const target = typeof params['id'] === 'string' ? this.#open.get(params['id']) : undefined
     if (target !== undefined) this.#deps.dispatcher.cancel(this.#stream.peer, target.key)
-    else if (this.#isOneTooMany()) return { ...tooMany, id }
+    else if (!this.#spare.take(1)) return { ...tooMany, id }
     if (id !== undefined)
       await this.#write(encodeJson({ id, status: 'ok', result: { cancelled: target !== undefined } }))
     return undefined
@@ -260,18 +238,12 @@ class JsonConnection {
 
   /** Answers a message that was of no use. @returns what ends the stream, where it was one too many */
   async #refuse(id: string | undefined, fault: JsonFault): Promise<Ending | undefined> {
-    this.#deps.misbehaved?.(this.#stream.peer, 'malformed')
-    if (this.#isOneTooMany()) return { ...fault, id }
+    if (fault.code === 'JSON_MALFORMED' || fault.code === 'JSON_SHAPE') {
+      this.#deps.misbehaved?.(this.#stream.peer, 'malformed')
+    }
+    if (!this.#spare.take(1)) return { ...fault, id }
     await this.#write(errorMessage(id, fault))
     return undefined
-  }
-
-  /** Counts messages that the dispatcher's own limits do not. One a second is forgiven. */
-  #isOneTooMany(): boolean {
-    const now = this.#deps.clock.monotonic()
-    this.#faults = Math.max(0, this.#faults - (now - this.#faultsAt) / 1000) + 1
-    this.#faultsAt = now
-    return this.#faults > JSON_FAULTS_MAX
   }
 
   /** Resolves when there is room for more. Ends the stream where there is none for too long. */
