@@ -7,7 +7,7 @@ import { z } from 'zod'
 import { fromHex, type Random, toHex } from '#base'
 import { equalInConstantTime } from '#crypto'
 import { NONCE_BYTES, type ProofContext, swarmProof } from '#wire'
-import type { JsonFault } from './messages.ts'
+import type { JsonFault } from './errors.ts'
 
 export type AdmissionDeps = {
   readonly random: Random

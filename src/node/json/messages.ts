@@ -10,31 +10,10 @@
  */
 import { z } from 'zod'
 import { withLengthPrefix } from '#wire'
+import type { JsonFault } from './errors.ts'
 import { JSON_DEPTH_MAX, JSON_ID_CHARS_MAX, JSON_VALUES_MAX } from '../limits.ts'
 
 export const JSON_VERSION = '1.0'
-
-export type JsonFault = {
-  readonly code:
-    | 'JSON_MALFORMED'
-    /** Too many levels or values. */
-    | 'JSON_SHAPE'
-    /** A message longer than is accepted: the stream is of no use after it. */
-    | 'JSON_LENGTH'
-    | 'JSON_VERSION'
-    /** The swarm has a secret, and the peer has not proved that it knows it. */
-    | 'JSON_NOT_ADMITTED'
-    | 'JSON_AUTH_FAILED'
-    | 'JSON_BUSY'
-    /** The id belongs to a request that is open. */
-    | 'JSON_ID_IN_USE'
-    /** The answer is longer than a JSON message may be. */
-    | 'JSON_ANSWER_SIZE'
-    /** The peer took too long over a message, its proof, or anything at all. */
-    | 'JSON_SLOW'
-  readonly message: string
-  readonly retryAfterMs?: number
-}
 
 /** What is told of any failure: our own faults, and errors of commands. */
 export type JsonError = { readonly code: string; readonly message: string; readonly retryAfterMs?: number }

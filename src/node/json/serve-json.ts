@@ -29,15 +29,8 @@ import {
   JSON_UNPROVEN_BYTES_MAX,
 } from '../limits.ts'
 import { Admission } from './admission.ts'
-import {
-  decodeJsonRequest,
-  encodeJson,
-  errorMessage,
-  type JsonError,
-  type JsonFault,
-  type JsonRequest,
-  toBase64,
-} from './messages.ts'
+import type { JsonFault } from './errors.ts'
+import { decodeJsonRequest, encodeJson, errorMessage, type JsonError, type JsonRequest, toBase64 } from './messages.ts'
 
 export type JsonDeps = {
   readonly clock: Clock
