@@ -37,7 +37,7 @@ const response = z.object({
 })
 
 /** What an AUDIT_PROOF must be for these output rows. */
-export function auditDigest(facts: {
+function auditDigest(facts: {
   /** 64 hexadecimal digits. */
   readonly nonce: string
   /** Model id. */

@@ -13,7 +13,7 @@ import { withLengthPrefix } from '#wire'
 import type { JsonFault } from './errors.ts'
 import { JSON_DEPTH_MAX, JSON_ID_CHARS_MAX, JSON_VALUES_MAX } from '../limits.ts'
 
-export const JSON_VERSION = '1.0'
+const JSON_VERSION = '1.0'
 
 /** What is told of any failure: our own faults, and errors of commands. */
 export type JsonError = { readonly code: string; readonly message: string; readonly retryAfterMs?: number }
