@@ -487,3 +487,45 @@ test('readAll takes no more than it was told, and nothing of a wrong size', asyn
   await assert.rejects(readAll(attachment, { maxBytes: 100, signal }), coded('TRANSFER_SOURCE', false), 'released')
   await assert.rejects(NO_STORE.open({ peer: '', sizeBytes: 1, sha256: new Uint8Array(32) }))
 })
+
+test('the memory of a transfer does not grow with its size', async () => {
+  const mib = 1024 * 1024
+  const sizeBytes = 512 * mib
+  const piece = testBytes(CHUNK)
+  const endless = {
+    ...attachmentOfBytes(new Uint8Array(0)),
+    sizeBytes,
+    sha256: sha256(piece),
+    async *read({ from }: { readonly from: number }) {
+      for (let at = from; at < sizeBytes; at += CHUNK) yield piece.subarray(0, Math.min(CHUNK, sizeBytes - at))
+    },
+  }
+  let most = 0
+  const discarding: TransferStore = {
+    open: () => {
+      let keptBytes = 0
+      const done = (): Promise<void> => Promise.resolve()
+      return Promise.resolve({
+        get keptBytes() {
+          return keptBytes
+        },
+        append: chunk => {
+          keptBytes += chunk.byteLength
+          most = Math.max(most, process.memoryUsage.rss())
+          return Promise.resolve(true)
+        },
+        finish: () => Promise.resolve(endless),
+        suspend: done,
+        discard: done,
+      })
+    },
+  }
+  const { sender, receiver } = createTransferPair({ store: discarding })
+  const header = await sender.offer(RECEIVER, endless)
+  const before = process.memoryUsage.rss()
+  await receiver.receive(SENDER, header, anySize)
+  // 16 MiB are on their way at once, in the memory between the two ends; the rest is garbage of a few more.
+  assert.ok(most - before < 200 * mib, `${Math.round((most - before) / mib)} MiB more`)
+  await receiver.stop()
+  await sender.stop()
+})
