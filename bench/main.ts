@@ -6,14 +6,17 @@ import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
 import { benchEngine } from './lib/engine-bench.ts'
 import { benchPipeline } from './lib/pipeline-bench.ts'
+import { benchProtocol } from './lib/protocol-bench.ts'
 import { type Result, report } from './lib/report.ts'
+import { STORYTELLER } from '../tools/swarm.ts'
 
 const HELP = `usage: npm run -s bench -- NAME --model FILE [options]
 
   engine      one engine process beside libllama with the same threads: decode and prefill
+  protocol    the session beside bare libp2p streams between two processes: commands, stage steps, bulk
   pipeline    stages in real processes on loopback beside one engine process: decode and time added per hop
 
-  --model FILE    a GGUF file
+  --model FILE    a GGUF file (default for protocol: the built-in model)
   --threads N     threads of every engine (default: all cores but one, as "koinon up" has it)
   --rounds N      interleaved rounds (default 5)
   --tokens N      tokens decoded in a round (default 64)
@@ -33,6 +36,7 @@ export type BenchOptions = {
 const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<Result>>> = {
   engine: benchEngine,
   pipeline: benchPipeline,
+  protocol: benchProtocol,
 }
 
 const { values, positionals } = parseArgs({
@@ -48,13 +52,15 @@ const { values, positionals } = parseArgs({
   },
 })
 
-const bench = BENCHES[positionals[0] ?? '']
-if (bench === undefined || values.model === undefined) {
+const name = positionals[0] ?? ''
+const bench = BENCHES[name]
+const model = values.model ?? (name === 'protocol' ? STORYTELLER : undefined)
+if (bench === undefined || model === undefined) {
   console.error(HELP)
   process.exitCode = 2
 } else {
   const result = await bench({
-    model: values.model,
+    model,
     threads: Number(values.threads),
     rounds: Number(values.rounds),
     tokens: Number(values.tokens),

@@ -34,17 +34,28 @@ export class Aead {
   /** Undefined where the tag does not fit: another key, IV, associated data, or bytes; or is no tag of 16 bytes. */
   // oxlint-disable-next-line max-params -- the four that the standard names, in its order
   open(iv: Uint8Array, associated: Uint8Array, ciphertext: Uint8Array, tag: Uint8Array): Uint8Array | undefined {
+    return this.openParts(iv, associated, [ciphertext], tag)?.[0]
+  }
+
+  /** The same for a ciphertext that lies in several pieces: its plaintext comes in as many, and nothing is joined. */
+  // oxlint-disable-next-line max-params -- as `open`
+  openParts(
+    iv: Uint8Array,
+    associated: Uint8Array,
+    ciphertext: readonly Uint8Array[],
+    tag: Uint8Array,
+  ): readonly Uint8Array[] | undefined {
     // OpenSSL would throw for another length: whoever sent it, these bytes are not authentic.
     if (tag.byteLength !== AEAD_TAG_BYTES) return undefined
     const decipher = createDecipheriv('aes-256-gcm', this.#key, iv, { authTagLength: AEAD_TAG_BYTES })
     decipher.setAAD(associated)
     decipher.setAuthTag(tag)
-    const plaintext = decipher.update(ciphertext)
+    const plaintext = ciphertext.map(part => plain(decipher.update(part)))
     try {
       decipher.final()
     } catch {
       return undefined // The one thing that final() can say of a GCM message: it is not authentic.
     }
-    return plain(plaintext)
+    return plaintext
   }
 }

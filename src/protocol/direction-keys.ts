@@ -149,6 +149,15 @@ export class OpeningKeys {
     return key.aead.open(this.#iv.of(sequence), frame.associated, frame.ciphertext, frame.tag)
   }
 
+  /** The same for a ciphertext in several pieces; as many come back. */
+  openParts(
+    key: OpeningKey,
+    sequence: number,
+    frame: { readonly associated: Uint8Array; readonly parts: readonly Uint8Array[]; readonly tag: Uint8Array },
+  ): readonly Uint8Array[] | undefined {
+    return key.aead.openParts(this.#iv.of(sequence), frame.associated, frame.parts, frame.tag)
+  }
+
   /**
    * A frame under this key was authentic.
    * @param keepsOld whether frames under keys before it may still come

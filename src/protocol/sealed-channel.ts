@@ -102,6 +102,22 @@ export class SealedChannel {
    * @throws SessionError after `close`, or once the channel has used up its keys
    */
   seal(plaintext: Uint8Array): Uint8Array<ArrayBuffer> {
+    const { tag, ciphertext } = this.#seal(plaintext)
+    const frame = room(FRAME_HEADER_BYTES + ciphertext.byteLength)
+    this.#writeHeader(frame, tag)
+    frame.set(ciphertext, FRAME_HEADER_BYTES)
+    return frame
+  }
+
+  /** The next frame in two pieces, header and ciphertext: where a copy would cost more than a second write. */
+  sealInParts(plaintext: Uint8Array): readonly [header: Uint8Array, ciphertext: Uint8Array] {
+    const { tag, ciphertext } = this.#seal(plaintext)
+    const header = new Uint8Array(FRAME_HEADER_BYTES)
+    this.#writeHeader(header, tag)
+    return [header, ciphertext]
+  }
+
+  #seal(plaintext: Uint8Array): { readonly ciphertext: Uint8Array; readonly tag: Uint8Array } {
     if (this.#isClosed) throw new SessionError({ code: 'PROTOCOL_SESSION_CLOSED' }, 'the channel has ended')
     const associated = this.#ours
     const counter = this.#sent
@@ -120,18 +136,26 @@ export class SealedChannel {
       },
     })
     associated.setCounter(counter)
-    const { ciphertext, tag } = this.#sealing.seal(counter, associated.bytes, plaintext)
+    const sealed = this.#sealing.seal(counter, associated.bytes, plaintext)
     this.#sent = counter + 1
-    const frame = room(FRAME_HEADER_BYTES + ciphertext.byteLength)
-    frame.set(associated.prefix)
-    frame.set(tag, FRAME_PREFIX_BYTES)
-    frame.set(associated.fields, FRAME_PREFIX_BYTES + SEAL_TAG_BYTES)
-    frame.set(ciphertext, FRAME_HEADER_BYTES)
-    return frame
+    return sealed
+  }
+
+  /** The header of the frame that was sealed last. */
+  #writeHeader(bytes: Uint8Array, tag: Uint8Array): void {
+    bytes.set(this.#ours.prefix)
+    bytes.set(tag, FRAME_PREFIX_BYTES)
+    bytes.set(this.#ours.fields, FRAME_PREFIX_BYTES + SEAL_TAG_BYTES)
   }
 
   /** What the other side's next frame holds, in memory of its own; or why it is not that frame. After a fault: close. */
   open(frame: Frame): Uint8Array | SessionFault {
+    const opened = this.openInParts(frame)
+    return 'reason' in opened ? opened : concatBytes(opened)
+  }
+
+  /** The same without joining what came in several pieces. */
+  openInParts(frame: Frame): readonly Uint8Array[] | SessionFault {
     if (this.#isClosed) return fault('stopping', 'the channel has ended', false)
     const associated = this.#theirs
     associated.setCounter(this.#received)
@@ -144,9 +168,9 @@ export class SealedChannel {
     const key = isInTurn ? this.#opening.at(rekeys) : undefined
     if (key === undefined) return fault('replay', 'a sealed frame of another epoch')
     associated.bytes.set(frame.prefix)
-    const plaintext = this.#opening.open(key, this.#received, {
+    const plaintext = this.#opening.openParts(key, this.#received, {
       associated: associated.bytes,
-      ciphertext: frame.payload,
+      parts: frame.parts ?? [frame.payload],
       tag: frame.signature.subarray(0, AEAD_TAG_BYTES),
     })
     if (plaintext === undefined) return fault('authentication', 'the tag of a sealed frame does not fit')
@@ -155,8 +179,7 @@ export class SealedChannel {
       this.#options.onRekey()
     }
     this.#received++
-    // OpenSSL's output is a Buffer, whose slice() does not copy; who reads may rely on a Uint8Array's, which does.
-    return new Uint8Array(plaintext.buffer, plaintext.byteOffset, plaintext.byteLength)
+    return plaintext
   }
 
   /** Drops the keys. Idempotent. */

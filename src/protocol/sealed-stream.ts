@@ -22,6 +22,8 @@ export type SealedStreamOptions = {
 }
 
 const END = new Uint8Array(0)
+/** Up to here one write of header and ciphertext, copied together, is cheaper than two. */
+const WHOLE_BYTES_MAX = 32 * 1024
 
 /** Opens a channel for a stream that this side has opened. @throws SessionError, or StreamError as `send` does */
 export function openSealedStream(options: SealedStreamOptions): ByteStream {
@@ -73,7 +75,7 @@ class SealedFrames {
 
   constructor(stream: ByteStream, maxBytes: number) {
     this.#pieces = stream.received[Symbol.asyncIterator]()
-    this.#reader = new FrameReader(limitOf(maxBytes))
+    this.#reader = new FrameReader(limitOf(maxBytes), { scatters: true })
   }
 
   /** How long a payload may be, from the next frame on. */
@@ -115,6 +117,9 @@ class SealedStream implements ByteStream {
   readonly #onFault: (fault: SessionFault) => void
   #hasClosed = false
   #isReading = false
+  /** Of a frame that came in pieces: those that were not read yet. */
+  #opened: readonly Uint8Array[] = []
+  #openedNext = 0
   /** Set once nothing more will be read. */
   #end: { readonly error?: Error } | undefined
 
@@ -132,12 +137,22 @@ class SealedStream implements ByteStream {
     if (this.#end?.error !== undefined) throw this.#end.error
     if (this.#hasClosed) throw new StreamError({ code: 'STREAM_CLOSED' }, 'the stream is closed')
     if (bytes.byteLength === 0) return true
-    if (bytes.byteLength <= SEALED_PART_BYTES_MAX) return this.#stream.send(this.#seal(bytes))
+    if (bytes.byteLength <= WHOLE_BYTES_MAX) return this.#stream.send(this.#seal(bytes))
     let hasRoom = true
     for (let offset = 0; offset < bytes.byteLength; offset += SEALED_PART_BYTES_MAX) {
-      hasRoom = this.#stream.send(this.#seal(bytes.subarray(offset, offset + SEALED_PART_BYTES_MAX)))
+      hasRoom = this.#sendLarge(bytes.subarray(offset, offset + SEALED_PART_BYTES_MAX))
     }
     return hasRoom
+  }
+
+  #sendLarge(bytes: Uint8Array): boolean {
+    try {
+      const [header, ciphertext] = this.#channel.sealInParts(bytes)
+      this.#stream.send(header)
+      return this.#stream.send(ciphertext)
+    } catch (error) {
+      throw reset(error)
+    }
   }
 
   drained(): Promise<void> {
@@ -174,6 +189,11 @@ class SealedStream implements ByteStream {
 
   /** What has arrived already costs no turn of the event loop. */
   #next(): Promise<IteratorResult<Uint8Array, undefined>> {
+    const value = this.#opened[this.#openedNext]
+    if (value !== undefined && this.#end === undefined) {
+      this.#openedNext++
+      return Promise.resolve({ done: false, value })
+    }
     const frame = this.#end === undefined ? this.#frames.take() : undefined
     if (frame === undefined) return this.#read()
     try {
@@ -210,9 +230,12 @@ class SealedStream implements ByteStream {
   }
 
   #open(frame: Frame | FrameFault): IteratorResult<Uint8Array, undefined> {
-    const opened = 'code' in frame ? faultOf(frame) : this.#channel.open(frame)
-    if (opened instanceof Uint8Array) {
-      if (opened.byteLength > 0) return { done: false, value: opened }
+    const opened = 'code' in frame ? faultOf(frame) : this.#channel.openInParts(frame)
+    if (!('reason' in opened)) {
+      const [value] = opened
+      this.#opened = opened
+      this.#openedNext = 1
+      if (value !== undefined && value.byteLength > 0) return { done: false, value }
       this.#finish(undefined)
       return { done: true, value: undefined }
     }

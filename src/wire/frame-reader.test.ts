@@ -4,6 +4,7 @@ import * as fc from 'fast-check'
 import { concatBytes, type Random, seededRandom, toHex } from '#base'
 import { encodeFrame, encodeFramePrefix, type Frame, type FrameFault, type PayloadLimit } from './frame.ts'
 import { FrameReader } from './frame-reader.ts'
+import { FRAME_TYPES } from './frame-types.ts'
 
 const MAX = 4096
 const upTo =
@@ -145,3 +146,33 @@ test('no bytes make the reader throw or keep more than they are', () => {
     { numRuns: 3000 },
   )
 })
+
+test('a reader that scatters gives the same bytes however they come, in pieces that take little more memory', () => {
+  const seed = 20_261_121
+  const random = seededRandom(seed)
+  for (let run = 0; run < 300; run++) {
+    const payload = random.bytes(random.uint32() % 60_000)
+    const frames = [sealedFrame(payload), sealedFrame(payload.subarray(0, 10)), sealedFrame(new Uint8Array(0))]
+    const bytes = concatBytes(frames)
+    const reader = new FrameReader(() => 2 ** 20, { scatters: true })
+    const got: Uint8Array[] = []
+    const largest = 1 + (random.uint32() % 40_000)
+    for (let offset = 0; offset < bytes.byteLength; ) {
+      const piece = bytes.subarray(offset, offset + 1 + (random.uint32() % largest))
+      offset += piece.byteLength
+      for (const frame of reader.push(piece)) {
+        assert.ok(!('code' in frame))
+        assert.ok((frame.parts?.length ?? 1) <= 2 + frame.length / 2048, `seed ${seed}, run ${run}`)
+        got.push(concatBytes(frame.parts ?? [frame.payload]))
+      }
+    }
+    assert.deepEqual(got, [payload, payload.subarray(0, 10), new Uint8Array(0)], `seed ${seed}, run ${run}`)
+    assert.equal(reader.pendingBytes, 0)
+  }
+})
+
+function sealedFrame(payload: Uint8Array): Uint8Array {
+  const nonce = { timeMs: 1, epoch: 2, sequence: 3, random: 4 }
+  const prefix = encodeFramePrefix({ type: FRAME_TYPES.data, isSealed: true, length: payload.byteLength, nonce })
+  return encodeFrame(prefix, new Uint8Array(64), payload)
+}

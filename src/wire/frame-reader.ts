@@ -15,6 +15,12 @@ import { FRAME_VERSION } from './versions.ts'
 /** The room that an unfinished payload gets at first; it doubles as bytes arrive. */
 const ROOM_BYTES_MIN = 1024
 
+/** A reader that scatters copies shorter pieces together: a view of each would take more memory than its bytes. */
+const PART_BYTES_MIN = 4 * 1024
+
+/** The room in which it does. */
+const TAIL_BYTES = 16 * 1024
+
 /**
  * Holds at most one unfinished frame, in room that grows with the bytes that arrived, never with the length that was
  * announced. A frame that lies wholly in one piece is handed out as views of that piece.
@@ -26,14 +32,21 @@ export class FrameReader {
   /** The prefix of the frame that is being read, once its bytes are there and were checked. */
   #prefix: FramePrefix | undefined
   #fault: FrameFault | undefined
+  readonly #scatters: boolean
+  readonly #parts = new Parts()
 
-  constructor(limit: PayloadLimit) {
+  /**
+   * @param options.scatters whether a payload that came in pieces is handed out as such (`Frame.parts`), which spares
+   * the copies where it is large
+   */
+  constructor(limit: PayloadLimit, options: { readonly scatters?: boolean } = {}) {
     this.#limit = limit
+    this.#scatters = options.scatters === true
   }
 
   /** Bytes of an unfinished frame that are held now. */
   get pendingBytes(): number {
-    return this.#filled
+    return this.#filled + this.#parts.bytes
   }
 
   /** Bytes of memory that are set aside for it: at most twice what has arrived, or 1 KiB. */
@@ -54,6 +67,17 @@ export class FrameReader {
   *push(piece: Uint8Array): Generator<Frame | FrameFault, void> {
     let rest = piece
     while (this.#fault === undefined) {
+      if (
+        this.#scatters &&
+        this.#prefix !== undefined &&
+        this.#filled === FRAME_HEADER_BYTES &&
+        this.#prefix.length > 0
+      ) {
+        rest = this.#parts.take(rest, this.#prefix.length)
+        if (this.#parts.bytes < this.#prefix.length) return
+        yield this.#takeScattered()
+        continue
+      }
       const isHeld = this.#filled > 0
       const bytes = isHeld ? this.#held.subarray(0, this.#filled) : rest
       const needed = this.#needed(bytes)
@@ -63,7 +87,7 @@ export class FrameReader {
       }
       if (bytes.byteLength < needed) {
         if (rest.byteLength === 0) return
-        rest = this.#hold(rest, needed)
+        rest = this.#hold(rest, this.#scatters ? Math.min(needed, FRAME_HEADER_BYTES) : needed)
         continue
       }
       const frame = this.#take(bytes, needed)
@@ -125,9 +149,59 @@ export class FrameReader {
     }
   }
 
+  #takeScattered(): Frame {
+    const frame = this.#take(this.#held, FRAME_HEADER_BYTES)
+    this.#release()
+    const parts = this.#parts.release()
+    const [only] = parts
+    return only !== undefined && parts.length === 1 ? { ...frame, payload: only } : { ...frame, parts }
+  }
+
   /** The bytes that were held went out with their frame. */
   #release(): void {
     this.#held = new Uint8Array(FRAME_HEADER_BYTES)
     this.#filled = 0
+  }
+}
+
+/** The pieces of one payload, as they came; short ones copied together, so that their number is bounded by their bytes. */
+class Parts {
+  bytes = 0
+  #parts: Uint8Array[] = []
+  #tail = new Uint8Array(0)
+  #tailFilled = 0
+
+  /** @returns what is left of the piece once the payload has all its bytes */
+  take(piece: Uint8Array, length: number): Uint8Array {
+    const taken = piece.subarray(0, length - this.bytes)
+    this.bytes += taken.byteLength
+    if (taken.byteLength >= PART_BYTES_MIN) {
+      this.#flush()
+      this.#parts.push(taken)
+    } else if (taken.byteLength > 0) this.#append(taken)
+    return piece.subarray(taken.byteLength)
+  }
+
+  release(): readonly Uint8Array[] {
+    this.#flush()
+    const parts = this.#parts
+    this.#parts = []
+    this.bytes = 0
+    return parts
+  }
+
+  #append(bytes: Uint8Array): void {
+    if (this.#tailFilled + bytes.byteLength > this.#tail.byteLength) {
+      this.#flush()
+      this.#tail = new Uint8Array(TAIL_BYTES)
+    }
+    this.#tail.set(bytes, this.#tailFilled)
+    this.#tailFilled += bytes.byteLength
+  }
+
+  #flush(): void {
+    if (this.#tailFilled > 0) this.#parts.push(this.#tail.subarray(0, this.#tailFilled))
+    this.#tail = this.#tail.subarray(this.#tailFilled)
+    this.#tailFilled = 0
   }
 }

@@ -57,6 +57,8 @@ export type Frame = FramePrefix & {
   /** The 64 bytes behind them: a signature, or the seal of a sealed frame. */
   readonly signature: Uint8Array
   readonly payload: Uint8Array
+  /** Set by a reader that scatters, where the payload came in pieces: these. `payload` is empty then. */
+  readonly parts?: readonly Uint8Array[]
 }
 
 /** Writes the first 32 bytes of a frame. */
