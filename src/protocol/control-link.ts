@@ -10,7 +10,7 @@
  * `formal/session.pml` models these states.
  */
 import { assert, type ByteStream, type Logger, messageOf, StreamError } from '#base'
-import { equalInConstantTime, peerOfPublicKey } from '#crypto'
+import { ed25519Verifier, equalInConstantTime, peerOfPublicKey } from '#crypto'
 import { type KeyProvider, verifyHandover } from '#identity'
 import {
   CONTROL_SCHEMAS,
@@ -27,7 +27,7 @@ import {
 } from '#wire'
 import { FramePipe, type PHASE_LIMITS } from './frame-pipe.ts'
 import { OUTGOING_BYTES_MAX, OUTGOING_MESSAGES_MAX, OUTGOING_ROOM, SESSION_LIFE_MS } from './limits.ts'
-import { type Negotiated, type NegotiationDeps, negotiate, refusalFrame } from './negotiation.ts'
+import { type Negotiated, type NegotiationDeps, negotiate, readRefusal, refusalFrame } from './negotiation.ts'
 import { Refusal, type RefusalFacts, refusal } from './refusal.ts'
 import { SecureSession } from './secure-session.ts'
 import type { AuditLog } from './types.ts'
@@ -271,9 +271,18 @@ export class ControlLink {
     for (;;) {
       const frame = await this.#pipe.next()
       if ('code' in frame) throw refusal('malformed', `bytes that are no frame of a session: ${frame.code}`)
+      if (frame.type === FRAME_TYPES.refuse && this.#state === 'proving') this.#hearLateRefusal(frame)
       const body = this.#open(frame)
       if (body !== undefined) return { type: frame.type, body }
     }
+  }
+
+  /** A listener that refuses our last message of the handshake has no session to say so in. @throws Refusal */
+  #hearLateRefusal(frame: Frame): void {
+    if (this.#options.role !== 'dialler' || this.#negotiated === undefined) return
+    const verifier = ed25519Verifier(this.#negotiated.theirs.key)
+    const said = readRefusal(frame, { party: this.#deps.party, verifier })
+    if (said !== undefined) throw said
   }
 
   #open(frame: Frame): Uint8Array | undefined {

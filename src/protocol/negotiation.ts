@@ -119,6 +119,28 @@ export function refusalFrame(
   })
 }
 
+/** What a refusal from before the session says. Undefined: the key that speaks for the peer has not signed it. */
+export function readRefusal(
+  frame: Frame,
+  { party, verifier }: { readonly party: Party; readonly verifier: Ed25519Verifier },
+): Refusal | undefined {
+  const context = { sender: verifier.publicKey, recipient: keyOf(party.peer), session: NO_SESSION }
+  if (!verifyFrame(frame, context, verifier)) return undefined
+  const decoded = decodeBody(CONTROL_SCHEMAS[FRAME_TYPES.refuse], frame.payload)
+  if ('code' in decoded) return refusal('malformed', decoded.problem)
+  const { reason, versions, retryAfterMs } = decoded.body
+  return new Refusal(
+    {
+      code: 'PROTOCOL_REFUSED',
+      reason,
+      by: 'peer',
+      ...(versions === undefined ? {} : { versions }),
+      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    },
+    'the peer refused',
+  )
+}
+
 /** A HELLO and the frame that carried it. */
 type Said = { readonly hello: Hello; readonly frame: { readonly prefix: Uint8Array; readonly payload: Uint8Array } }
 
@@ -348,20 +370,8 @@ class Negotiation {
 
   #refused(frame: Frame): Refusal {
     // The key of its HELLO, or of the connection where none came: an older key cannot refuse for a newer one.
-    if (!verifyFrame(frame, this.#helloContext('theirs'), this.#verifier)) {
-      return refusal('authentication', 'a refusal with a wrong signature')
-    }
-    const { reason, versions, retryAfterMs } = this.#decode(FRAME_TYPES.refuse, frame)
-    return new Refusal(
-      {
-        code: 'PROTOCOL_REFUSED',
-        reason,
-        by: 'peer',
-        ...(versions === undefined ? {} : { versions }),
-        ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-      },
-      'the peer refused',
-    )
+    const said = readRefusal(frame, { party: this.#deps.party, verifier: this.#verifier })
+    return said ?? refusal('authentication', 'a refusal with a wrong signature')
   }
 
   #decode<T extends ControlType>(type: T, frame: Frame): ControlBody<T> {

@@ -2,15 +2,16 @@
  * A libp2p node without our manners: speaks the protocol with the real parts, but lets a test see, change, repeat and
  * withhold every byte that it sends. For attacks on live hosts.
  */
-import type { Connection } from '@libp2p/interface'
+import type { Connection, Stream } from '@libp2p/interface'
 import { BoundedQueue, type ByteStream, silentLogger, systemClock, systemRandom } from '#base'
 import { createNodeIdentity, type NodeIdentity } from '#identity'
 import { ControlLink, type LinkMessage, type Party } from '#protocol'
 import { FRAME_TYPES, PROTOCOLS } from '#wire'
 import { parseAddress } from '../../src/net/address.ts'
 import { NetStream } from '../../src/net/byte-stream.ts'
-import { createNode } from '../../src/net/libp2p.ts'
+import { cutFrames } from './cut-frames.ts'
 import { offerOf, within } from './net-hosts.ts'
+import { startRawLibp2p } from './raw-libp2p.ts'
 import { type SessionMemory, sessionMemory } from './session-memory.ts'
 
 type Cleaner = { after(action: () => Promise<void>): void }
@@ -19,6 +20,8 @@ export type RawPeer = {
   readonly identity: NodeIdentity
   readonly memory: SessionMemory
   dial(address: string): Promise<RawConnection>
+  /** Takes the streams of this protocol that hosts open on connections of ours, as they are. */
+  onStream(protocol: string, take: (stream: NetStream) => void): Promise<void>
 }
 
 export type RawConnection = {
@@ -35,8 +38,13 @@ export type RawControlOptions = {
   readonly secret?: string
   readonly party?: Partial<Party>
   /** What is sent instead of a frame of ours: none, the frame changed, several. `index` counts from 0, the HELLO. */
-  readonly tamper?: (frame: Uint8Array, index: number) => readonly Uint8Array[]
+  readonly tamper?: Tamper
+  /** The same for what the host sends, before our side has seen it. */
+  readonly tamperIn?: Tamper
 }
+
+/** What somebody in between makes of a frame. `index` counts the frames of the direction from 0. */
+export type Tamper = (frame: Uint8Array, index: number) => readonly Uint8Array[] | Promise<readonly Uint8Array[]>
 
 export type RawControl = {
   readonly link: ControlLink
@@ -54,31 +62,34 @@ export type RawControl = {
 
 export async function startRawPeer(
   test: Cleaner,
-  options: { readonly identity?: NodeIdentity } = {},
+  options: {
+    readonly identity?: NodeIdentity
+    readonly memory?: SessionMemory
+    /** The address that the connections come from. @default what the system takes */
+    readonly from?: string
+  } = {},
 ): Promise<RawPeer> {
   const identity = options.identity ?? (await createNodeIdentity(systemRandom))
-  const memory = sessionMemory()
-  const node = await createNode({
-    key: identity.privateKey,
-    listen: [],
-    mdns: false,
-    refusesInbound: () => true,
-    onConnection: () => undefined,
-    onFound: () => undefined,
+  const memory = options.memory ?? sessionMemory()
+  const from = options.from === undefined ? {} : { from: options.from }
+  const libp2p = await startRawLibp2p({ key: identity.privateKey, ...from })
+  test.after(async () => {
+    await libp2p.stop()
   })
-  await node.libp2p.start()
-  test.after(() => node.stop())
+  const toStream = (stream: Stream, peer: string): NetStream => new NetStream({ clock: systemClock }, { stream, peer })
   return {
     identity,
     memory,
+    onStream: (protocol, take) =>
+      libp2p.handle(protocol, (stream, connection) => take(toStream(stream, connection.remotePeer.toString()))),
     dial: async address => {
-      const connection = await node.libp2p.dial(parseAddress(address).target, { force: true })
+      const connection = await libp2p.dial(parseAddress(address).target, { force: true })
       const { promise, resolve } = Promise.withResolvers<void>()
       connection.addEventListener('close', () => resolve())
       if (connection.status !== 'open') resolve()
       const peer = connection.remotePeer.toString()
       const stream = async (protocol: string): Promise<NetStream> =>
-        new NetStream({ clock: systemClock }, { stream: await connection.newStream(protocol), peer })
+        toStream(await connection.newStream(protocol, { maxOutboundStreams: 1024 }), peer)
       return {
         connection,
         closed: within('the end of the connection', promise),
@@ -97,12 +108,13 @@ function startLink(
     peer,
   }: { readonly identity: NodeIdentity; readonly memory: SessionMemory; readonly peer: string },
   inner: ByteStream,
-  { secret, party, tamper }: RawControlOptions,
+  { secret, party, tamper, tamperIn }: RawControlOptions,
 ): RawControl {
   const sent: Uint8Array[] = []
-  const stream = tapped(inner, frame => {
-    sent.push(frame.slice())
-    return tamper?.(frame, sent.length - 1) ?? [frame]
+  const stream = tapped(inner, {
+    send: tamper,
+    receive: tamperIn,
+    onSend: frame => void sent.push(frame.slice()),
   })
   const messages = new BoundedQueue<LinkMessage>(10_000)
   const established = Promise.withResolvers<void>()
@@ -155,12 +167,36 @@ function startLink(
   }
 }
 
-function tapped(inner: ByteStream, send: (frame: Uint8Array) => readonly Uint8Array[]): ByteStream {
+/** A stream with somebody in between, who sees frames. */
+export function tapped(
+  inner: ByteStream,
+  {
+    send,
+    receive,
+    onSend,
+  }: {
+    readonly send?: Tamper | undefined
+    readonly receive?: Tamper | undefined
+    /** Told of each frame, before `send` is. */
+    readonly onSend?: (frame: Uint8Array) => void
+  },
+): ByteStream {
+  let index = 0
+  let order = Promise.resolve()
+  const pass = (frames: readonly Uint8Array[]): boolean =>
+    frames.reduce((hasRoom, bytes) => inner.send(bytes) && hasRoom, true)
   return {
     peer: inner.peer,
     protocol: inner.protocol,
-    received: inner.received,
-    send: frame => send(frame).reduce((hasRoom, bytes) => inner.send(bytes) && hasRoom, true),
+    received: receive === undefined ? inner.received : cutFrames(inner.received, receive),
+    send: frame => {
+      onSend?.(frame)
+      const changed = send?.(frame, index++) ?? [frame]
+      if (!(changed instanceof Promise)) return pass(changed)
+      order = order.then(async () => void pass(await changed))
+      order.catch(() => undefined) // The stream has ended: whoever reads it hears why.
+      return true
+    },
     drained: () => inner.drained(),
     close: () => inner.close(),
     abort: error => inner.abort(error),
