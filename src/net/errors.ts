@@ -32,3 +32,11 @@ export type NetFault =
 export class NetError extends KoinonError<NetFault> {
   override readonly name = 'NetError'
 }
+
+export function lost(peer: string): NetError {
+  return new NetError({ code: 'NET_CONNECTION_LOST', peer }, 'the connection to the peer was lost')
+}
+
+export function stopped(): NetError {
+  return new NetError({ code: 'NET_STOPPED' }, 'the network host has been stopped')
+}

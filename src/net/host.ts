@@ -4,7 +4,6 @@
  */
 import type { Connection, Stream } from '@libp2p/interface'
 import {
-  abortable,
   assert,
   type ByteStream,
   type Clock,
@@ -39,13 +38,13 @@ import {
 } from '#wire'
 import { type Address, addressesOf, decodeAddress, isLoopback, parseAddress } from './address.ts'
 import { NetStream } from './byte-stream.ts'
-import { dialAny, type DialTarget } from './dialler.ts'
-import { NetError } from './errors.ts'
+import { Connector } from './connector.ts'
+import type { DialTarget } from './dialler.ts'
+import { lost, NetError, stopped } from './errors.ts'
 import { Introductions } from './introductions.ts'
 import { keepConnected } from './keeper.ts'
 import { createNode, type Node } from './libp2p.ts'
 import {
-  CONNECT_TIMEOUT_MS,
   GUESTS_MAX,
   KEPT_ADDRESSES_MAX,
   OPEN_TIMEOUT_MS,
@@ -99,8 +98,7 @@ class Libp2pHost implements Host {
   readonly #table: PeerTable
   readonly #introductions: Introductions
   readonly #sessions = new Map<Connection, Session>()
-  /** Dials on their way, by peer id, or by address where the id is not known yet. */
-  readonly #connecting = new Map<string, Promise<string>>()
+  readonly #connector: Connector
   readonly #kept = new Map<string, Promise<void>>()
   readonly #stopping = new AbortController()
   readonly #live = new Set<string>()
@@ -126,6 +124,14 @@ class Libp2pHost implements Host {
     // The peer id of connections stays until the next start, and with it the key that speaks for its addresses.
     this.#records = new PeerRecords({ ...deps, signer: identity.provider })
     this.#table = new PeerTable(deps, { self: this.id })
+    this.#connector = new Connector({
+      ...deps,
+      self: this.id,
+      stopping: this.#stopping.signal,
+      dial: (address, options) => deps.node.libp2p.dial(address.target, options),
+      isHere: peer => this.#table.has(peer),
+      sessionOf: (connection, options) => this.#dialledSession(connection, options),
+    })
     this.#introductions = new Introductions({
       clock: deps.clock,
       random: deps.random,
@@ -392,62 +398,18 @@ class Libp2pHost implements Host {
     return { stream, session: session.secure, onFault }
   }
 
-  /** Several callers may wait for one dial; each may give up alone. */
-  async #connectFor(target: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
+  #connectFor(target: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
     this.#assertRuns()
     assert(this.#isStarted, 'a host is started before it dials')
-    const { peer } = target
-    if (peer === this.id) throw new NetError({ code: 'NET_DIAL_FAILED', peer }, 'this is the address of this very node')
-    if (peer !== undefined && this.#table.has(peer)) return peer
-    const key = peer ?? target.addresses.map(address => address.text).join(' ')
-    let connecting = this.#connecting.get(key)
-    if (connecting === undefined) {
-      connecting = this.#connect(target).finally(() => this.#connecting.delete(key))
-      connecting.catch(() => undefined) // Those who still wait hear of it.
-      this.#connecting.set(key, connecting)
-    }
-    return options.signal === undefined ? connecting : abortable(connecting, options.signal)
+    return this.#connector.connect(target, options)
   }
 
-  async #connect(target: DialTarget): Promise<string> {
-    const options = { what: 'connecting', timeoutMs: CONNECT_TIMEOUT_MS, signal: this.#stopping.signal }
-    try {
-      return await withDeadline(this.#deps.clock, options, signal => this.#dialAndJoin(target, signal))
-    } catch (error) {
-      if (error instanceof NetError) throw error
-      if (this.#stopping.signal.aborted) throw stopped()
-      const fault = { code: 'NET_DIAL_FAILED', ...(target.peer === undefined ? {} : { peer: target.peer }) } as const
-      throw new NetError(fault, `the peer could not be reached: ${messageOf(error)}`, { cause: error })
-    }
-  }
-
-  async #dialAndJoin(target: DialTarget, signal: AbortSignal): Promise<string> {
-    const { clock, log, node } = this.#deps
-    const deps = {
-      clock,
-      log,
-      dial: (address: Address, options: { readonly signal: AbortSignal }) => node.libp2p.dial(address.target, options),
-    }
-    const connection = await dialAny(deps, target, { signal })
-    const peer = connection.remotePeer.toString()
-    let session = this.#sessions.get(connection)
-    if (session === undefined) {
-      if (this.#table.has(peer) || signal.aborted) {
-        connection.abort(new Error('the connection is not needed any more'))
-        signal.throwIfAborted()
-        return peer
-      }
-      session = this.#createSession(connection)
-      void session.begin()
-    }
-    try {
-      await abortable(session.joined, signal)
-    } catch (error) {
-      session.end(lost(peer))
-      if (!this.#table.has(peer)) throw error
-      // The peer dialled us at the same time, and that connection came to something.
-    }
-    return peer
+  #dialledSession(connection: Connection, { makes }: { readonly makes: boolean }): Session | undefined {
+    const known = this.#sessions.get(connection)
+    if (known !== undefined || !makes) return known
+    const session = this.#createSession(connection)
+    void session.begin()
+    return session
   }
 
   async #newStream(
@@ -489,7 +451,7 @@ class Libp2pHost implements Host {
     this.#introductions.clear()
     const sessions = [...this.#sessions.values()]
     for (const session of sessions) session.refuse('stopping')
-    await Promise.allSettled([...this.#kept.values(), ...this.#connecting.values()])
+    await Promise.allSettled([...this.#kept.values(), this.#connector.settled()])
     await Promise.all(sessions.map(session => session.ended()))
     await this.#deps.node.stop()
   }
@@ -506,12 +468,4 @@ const AUDITED: Partial<Readonly<Record<RefusalReason, AuditKind>>> = {
 
 function pickSignal(options: { readonly signal?: AbortSignal }): { readonly signal?: AbortSignal } {
   return options.signal === undefined ? {} : { signal: options.signal }
-}
-
-function lost(peer: string): NetError {
-  return new NetError({ code: 'NET_CONNECTION_LOST', peer }, 'the connection to the peer was lost')
-}
-
-function stopped(): NetError {
-  return new NetError({ code: 'NET_STOPPED' }, 'the network host has been stopped')
 }

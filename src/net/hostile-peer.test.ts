@@ -157,7 +157,10 @@ describe('net / hostile peers', () => {
     const host = await startHost(test)
     const { raw, control } = await joinOpenSwarm(test, host)
     assert.equal(host.peers().length, 1)
-    for (let id = 0; id <= 2 * CONTROL_TOKENS_MAX; id++) control.link.send(FRAME_TYPES.ping, { id })
+    for (let id = 0; id <= 2 * CONTROL_TOKENS_MAX && control.link.state === 'established'; id++) {
+      control.link.send(FRAME_TYPES.ping, { id })
+      await control.link.room()
+    }
     await expectRefusal(control, 'flood')
     await raw.closed
     await hasPeers(host, [])

@@ -1,0 +1,88 @@
+/** From addresses to a joined peer: one dial at a time for each, however many wait for it. */
+import type { Connection } from '@libp2p/interface'
+import { abortable, assert, type Clock, type Logger, messageOf, withDeadline } from '#base'
+import type { Address } from './address.ts'
+import { dialAny, type DialTarget } from './dialler.ts'
+import { lost, NetError, stopped } from './errors.ts'
+import { CONNECT_TIMEOUT_MS } from './limits.ts'
+import type { Session } from './session.ts'
+
+export type ConnectorDeps = {
+  readonly clock: Clock
+  readonly log: Logger
+  /** Our own peer id. */
+  readonly self: string
+  /** Aborts when the host stops. */
+  readonly stopping: AbortSignal
+  readonly dial: (address: Address, options: { readonly signal: AbortSignal }) => Promise<Connection>
+  readonly isHere: (peer: string) => boolean
+  /** The session of a connection that we dialled, made and begun where there is none yet. */
+  readonly sessionOf: (connection: Connection, options: { readonly makes: boolean }) => Session | undefined
+}
+
+export class Connector {
+  readonly #deps: ConnectorDeps
+  /** Dials on their way, by peer id, or by address where the id is not known yet. */
+  readonly #connecting = new Map<string, Promise<string>>()
+
+  constructor(deps: ConnectorDeps) {
+    this.#deps = deps
+  }
+
+  /** Several callers may wait for one dial; each may give up alone. @returns the peer id @throws NetError */
+  async connect(target: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
+    const { peer } = target
+    if (peer === this.#deps.self) {
+      throw new NetError({ code: 'NET_DIAL_FAILED', peer }, 'this is the address of this very node')
+    }
+    if (peer !== undefined && this.#deps.isHere(peer)) return peer
+    const key = peer ?? target.addresses.map(address => address.text).join(' ')
+    let connecting = this.#connecting.get(key)
+    if (connecting === undefined) {
+      connecting = this.#connect(target).finally(() => this.#connecting.delete(key))
+      connecting.catch(() => undefined) // Those who still wait hear of it.
+      this.#connecting.set(key, connecting)
+    }
+    return options.signal === undefined ? connecting : abortable(connecting, options.signal)
+  }
+
+  /** Resolves when no dial is on its way. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#connecting.values())
+  }
+
+  async #connect(target: DialTarget): Promise<string> {
+    const { clock, stopping } = this.#deps
+    const options = { what: 'connecting', timeoutMs: CONNECT_TIMEOUT_MS, signal: stopping }
+    try {
+      return await withDeadline(clock, options, signal => this.#dialAndJoin(target, signal))
+    } catch (error) {
+      if (error instanceof NetError) throw error
+      if (stopping.aborted) throw stopped()
+      const fault = { code: 'NET_DIAL_FAILED', ...(target.peer === undefined ? {} : { peer: target.peer }) } as const
+      throw new NetError(fault, `the peer could not be reached: ${messageOf(error)}`, { cause: error })
+    }
+  }
+
+  async #dialAndJoin(target: DialTarget, signal: AbortSignal): Promise<string> {
+    const { isHere, sessionOf } = this.#deps
+    const connection = await dialAny(this.#deps, target, { signal })
+    const peer = connection.remotePeer.toString()
+    const isWanted = !isHere(peer) && !signal.aborted
+    const session = sessionOf(connection, { makes: isWanted })
+    if (session === undefined) {
+      assert(!isWanted, 'a session is made where it is wanted')
+      connection.abort(new Error('the connection is not needed any more'))
+      signal.throwIfAborted()
+      return peer
+    }
+    try {
+      await abortable(session.joined, signal)
+    } catch (error) {
+      session.end(lost(peer))
+      if (!isHere(peer)) throw error
+      // The peer dialled us at the same time, and that connection came to something.
+    }
+    return peer
+  }
+}
