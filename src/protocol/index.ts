@@ -19,11 +19,11 @@ export {
 } from './requester.ts'
 export type { AnswerError } from './told-error.ts'
 export { TokenBucket } from './token-bucket.ts'
-export { ReplayFilter, replayKey } from './replay-filter.ts'
+export { ReplayFilter } from './replay-filter.ts'
 export { acceptSealedStream, openSealedStream } from './sealed-stream.ts'
-export { SecureSession, type SessionSigner } from './secure-session.ts'
-export { SessionError } from './session-errors.ts'
-export { signFrame, verifyFrame } from './signed-frames.ts'
+export { SecureSession } from './secure-session.ts'
+export { SessionError, type SessionErrorFault } from './session-errors.ts'
+export { signFrame } from './signed-frames.ts'
 export type {
   AuditKind,
   AuditLog,
