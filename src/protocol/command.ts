@@ -36,7 +36,7 @@ export type CommandContext<Event> = {
   readonly signal: AbortSignal
   readonly log: Logger
   /** Sends one of many answers. Resolves when there is room for the next: a slow caller slows the handler. */
-  emit(event: Event): Promise<void>
+  readonly emit: (event: Event) => Promise<void>
   /** What came with the request. */
   readonly attachment?: Attachment
 }

@@ -15,7 +15,7 @@ import {
 import type { PenaltyStore, StoredPenalty } from './types.ts'
 
 /** Below these a record says nothing any more. */
-const SCORE_MIN = 0.5
+const SCORE_MIN = 0.01
 const FAILURES_MIN = 0.5
 /** Share of a full table that goes at once, so that a flood of new subjects does not sort it each time. */
 const EVICTED_SHARE = 1 / 16
