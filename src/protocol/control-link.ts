@@ -228,7 +228,7 @@ export class ControlLink {
     const { sessions } = this.#deps
     sessions.save({
       id,
-      peer: this.#options.peer,
+      peer: this.#theirKey,
       resumptionSecret: keys.resumptionSecret,
       resumptions,
       version,

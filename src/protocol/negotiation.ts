@@ -188,8 +188,9 @@ class Negotiation {
   }
 
   #resumable(): StoredSession | undefined {
-    const { sessions, isLive } = this.#deps
-    const stored = sessions.find(this.#options.peer)
+    const { sessions, isLive, peerKeys } = this.#deps
+    // What is kept about a peer moves with its key.
+    const stored = sessions.find(peerKeys.current(this.#options.peer))
     return stored === undefined || isLive(stored.id) || !CIPHER_SUITES.includes(stored.suite) ? undefined : stored
   }
 
@@ -287,7 +288,9 @@ class Negotiation {
   }
 
   async #handshake(prologue: Uint8Array): Promise<HandshakeResult> {
-    const { random, party } = this.#deps
+    const { random, party, peerKeys, clock } = this.#deps
+    const speaker = peerOfPublicKey(this.#theirKey)
+    const hybridKey = peerKeys.hybridKey(speaker)
     const handshake = new Handshake(
       { random },
       {
@@ -295,14 +298,16 @@ class Negotiation {
         prologue,
         identity: party.signer,
         ...(party.hybrid === undefined ? {} : { hybrid: party.hybrid }),
-        expected: { publicKey: this.#theirKey },
+        expected: { publicKey: this.#theirKey, ...(hybridKey === undefined ? {} : { hybridKey }) },
       },
     )
     while (handshake.turn !== 'done') {
       if (handshake.turn === 'write') await this.#send(FRAME_TYPES.handshake, await handshake.write())
       else assertHolds(handshake.read((await this.#signed(FRAME_TYPES.handshake)).payload))
     }
-    return handshake.result()
+    const result = handshake.result()
+    if (result.hybridKey !== undefined) peerKeys.pinHybridKey(speaker, result.hybridKey, clock.now())
+    return result
   }
 
   async #resume(stored: StoredSession, prologue: Uint8Array): Promise<HandshakeResult> {

@@ -38,7 +38,16 @@ export interface PeerKeyStore {
   /** All statements that lead from `peer` to its current key, the oldest first. */
   chain(peer: string): readonly Uint8Array[]
   /** Records a verified statement. */
-  record(statement: { readonly from: string; readonly to: string; readonly bytes: Uint8Array; readonly at: number }): void
+  record(statement: {
+    readonly from: string
+    readonly to: string
+    readonly bytes: Uint8Array
+    readonly at: number
+  }): void
+  /** The ML-DSA-65 key that this id has proved before: from then on it must. */
+  hybridKey(peer: string): Uint8Array | undefined
+  /** Remembers the first such key. */
+  pinHybridKey(peer: string, key: Uint8Array, at: number): void
 }
 
 /** Bans and scores that outlive a restart. */

@@ -26,6 +26,9 @@ export const SESSIONS_KEPT_PER_PEER_MAX = 4
 /** Bytes of the replay filter's state on disk. */
 export const REPLAY_STATE_BYTES_MAX = 8 * 1024 * 1024
 
+/** Peers' ML-DSA-65 keys that are remembered; the oldest go first. */
+export const HYBRID_KEYS_KEPT_MAX = 10_000
+
 /** Hand-overs of peers' keys that are remembered; the oldest go first, never those of this node. */
 export const HANDOVERS_KEPT_MAX = 10_000
 

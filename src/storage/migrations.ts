@@ -93,4 +93,9 @@ export const MIGRATIONS: readonly string[] = [
      signer BLOB
    ) STRICT;
    INSERT INTO audit_state VALUES (1, 0, zeroblob(32), NULL)`,
+  `CREATE TABLE hybrid_keys (
+     peer TEXT NOT NULL UNIQUE CHECK (length(peer) <= 128),
+     key BLOB NOT NULL,
+     at INTEGER NOT NULL
+   ) STRICT`,
 ]

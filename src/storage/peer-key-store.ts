@@ -9,10 +9,11 @@
  */
 import type { DatabaseSync } from 'node:sqlite'
 import { messageOf } from '#base'
+import { ML_DSA_65_PUBLIC_BYTES } from '#crypto'
 import type { PeerKeyStore } from '#protocol'
 import { StorageError } from './errors.ts'
-import { HANDOVERS_KEPT_MAX, KEY_CHAIN_MAX } from './limits.ts'
-import { inTransaction, prepareRead, textOf } from './rows.ts'
+import { HANDOVERS_KEPT_MAX, HYBRID_KEYS_KEPT_MAX, KEY_CHAIN_MAX } from './limits.ts'
+import { bytesOf, inTransaction, prepareRead, textOf } from './rows.ts'
 
 export interface PeerKeys extends PeerKeyStore {
   /**
@@ -41,6 +42,7 @@ export function createPeerKeyStore(database: DatabaseSync, path: string, own: ()
   const formerIdsOf = prepareFormerIds(database)
   const move = prepareMove(database)
   const prune = preparePrune(database)
+  const hybrid = prepareHybridKeys(database)
 
   /** From `peer` to its current key, the oldest first; undefined for a circle, which only a damaged file has. */
   const walk = (peer: string): readonly { readonly to: string; readonly statement: Uint8Array }[] | undefined => {
@@ -83,6 +85,30 @@ export function createPeerKeyStore(database: DatabaseSync, path: string, own: ()
     chain: peer => checked(() => walk(peer)?.map(step => step.statement) ?? []),
     formerIds: peer => checked(() => formerIdsOf(peer)),
     record: statement => checked(() => record(statement)),
+    hybridKey: peer => checked(() => hybrid.find(peer)),
+    pinHybridKey: (peer, key, at) => checked(() => hybrid.pin(peer, key, at)),
+  }
+}
+
+/** The first ML-DSA-65 key that a peer has proved stays: a peer that could forge Ed25519 alone must not replace it. */
+function prepareHybridKeys(database: DatabaseSync): {
+  find(peer: string): Uint8Array | undefined
+  pin(peer: string, key: Uint8Array, at: number): void
+} {
+  const find = prepareRead(database, 'SELECT key FROM hybrid_keys WHERE peer = ?')
+  const insert = database.prepare('INSERT INTO hybrid_keys (peer, key, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING')
+  const prune = database.prepare(
+    'DELETE FROM hybrid_keys WHERE peer NOT IN (SELECT peer FROM hybrid_keys ORDER BY at DESC LIMIT ?)',
+  )
+  return {
+    find: peer => {
+      const row = find.get(peer)
+      return row === undefined ? undefined : bytesOf(row, 'key', ML_DSA_65_PUBLIC_BYTES)
+    },
+    pin: (peer, key, at) => {
+      insert.run(peer, key, Math.trunc(at))
+      prune.run(HYBRID_KEYS_KEPT_MAX)
+    },
   }
 }
 

@@ -35,6 +35,7 @@ function memorySessions(): SessionStore {
 }
 
 function memoryPeerKeys() {
+  const hybrid = new Map<string, Uint8Array>()
   const next = new Map<string, { to: string; bytes: Uint8Array }>()
   const chain = (peer: string): { to: string; bytes: Uint8Array }[] => {
     const links = []
@@ -44,6 +45,8 @@ function memoryPeerKeys() {
   return {
     current: (peer: string) => chain(peer).at(-1)?.to ?? peer,
     chain: (peer: string) => chain(peer).map(link => link.bytes),
+    hybridKey: (peer: string) => hybrid.get(peer),
+    pinHybridKey: (peer: string, key: Uint8Array) => void (hybrid.has(peer) || hybrid.set(peer, key)),
     record: ({ from, to, bytes }: { from: string; to: string; bytes: Uint8Array }) =>
       void next.set(from, { to, bytes }),
   }
