@@ -43,13 +43,13 @@ export class TokenBucket {
   }
 
   /**
-   * Whole milliseconds until `tokens` can be taken; 0: now. More than the bucket holds never fit: then it is the time
-   * until the bucket is full.
+   * Whole milliseconds, rounded up, until `tokens` can be taken; 0: now. More than the bucket holds never fit: then it
+   * is the time until the bucket is full.
    */
   retryAfterMs(tokens: number): number {
     this.#fill()
     const missing = Math.min(tokens, this.#options.tokensMax) - this.#tokens
-    if (missing <= 0) return 0
+    if (missing <= ROUNDING) return 0
     return Math.ceil((missing / this.#options.perSecond) * 1000)
   }
 
