@@ -15,12 +15,13 @@ import { createCommandServices } from './command-services.ts'
 import { type CommandStack, createCommandStack } from './command-stack.ts'
 import { createCommands } from './commands/create-commands.ts'
 import { dialOnce } from './first-contact.ts'
+import { AGENT } from '#wire'
 import { Gate } from './gate.ts'
 import { COMPLETION_WAIT_MS_MAX, COMPLETIONS_RUNNING_MAX, COMPLETIONS_WAITING_MAX } from './limits.ts'
 import { type LocalModel, openModel } from './model-library.ts'
 import { type NodeParts, toNode } from './node.ts'
 import { createNetwork, type Network } from './network.ts'
-import { openOwnIdentity } from './own-identity.ts'
+import { openOwnIdentity, type OwnIdentity } from './own-identity.ts'
 import { memoryForLayers } from './own-offer.ts'
 import { OwnStage } from './own-stage.ts'
 import { type Choice, chooseLayers } from './placement.ts'
@@ -81,6 +82,7 @@ async function start(build: Build): Promise<KoinonNode> {
   const memoryBytes = memoryForLayers(config, model)
   const { edge, report, weightBytesPerSecond } = await startEdges(build, model)
   const own = await openOwnIdentity(dataDir)
+  recordLife(dataDir, own, stopper)
   const net = await createNetwork({
     ...deps,
     config,
@@ -184,6 +186,13 @@ function loadOptions(phase: string, { onProgress, signal }: Pick<Build, 'onProgr
       onProgress(phase, { done, total })
     },
   }
+}
+
+/** The audit log says from when to when the node ran, and is signed from here on. */
+function recordLife(dataDir: DataDir, { identity }: OwnIdentity, stopper: Stopper): void {
+  dataDir.audit.setSigner(identity.provider)
+  dataDir.audit.record('node-started', { peer: identity.peer, agent: AGENT })
+  stopper.add('the audit log', () => dataDir.audit.record('node-stopped', { peer: identity.peer }))
 }
 
 async function listen({ deps, onProgress }: Build, host: Host): Promise<void> {
