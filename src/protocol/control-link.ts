@@ -77,7 +77,8 @@ export type LinkFacts = {
   readonly clockOffsetMs: number
 }
 
-type Waiting = { readonly type: number; readonly body: Uint8Array }
+/** `onSealed` is called when the message has got its place among the frames, signed with the key of that moment. */
+type Waiting = { readonly type: number; readonly body: Uint8Array; readonly onSealed?: () => void }
 
 export class ControlLink {
   readonly #deps: LinkDeps
@@ -162,9 +163,8 @@ export class ControlLink {
   /** From now on this node signs with the new key of the statement. */
   rotate(statement: Uint8Array, signer: KeyProvider): void {
     if (this.#state !== 'established') return
-    this.send(FRAME_TYPES.rotation, { statement }, { priority: 'high' })
-    this.#pump()
-    this.#session?.setSigner(signer)
+    const body = encodeBody({ statement })
+    this.#queue({ type: FRAME_TYPES.rotation, body, onSealed: () => this.#session?.setSigner(signer) }, 'high')
   }
 
   async #establish(): Promise<void> {
@@ -188,6 +188,7 @@ export class ControlLink {
         peerKey: negotiated.theirs.key,
         keys: negotiated.keys,
         resumptions: negotiated.resumptions,
+        keysSinceMs: negotiated.startedAt,
       },
     )
     this.#session.setClockOffset(negotiated.clockOffsetMs)
@@ -334,12 +335,24 @@ export class ControlLink {
       if (message === undefined || this.#session === undefined) return
       this.#waitingBytes -= message.body.byteLength
       if (this.#waitingCount() <= OUTGOING_ROOM) this.#tellOfRoom()
-      const frame = this.#session.sealControl(message.type, message.body)
+      const frame = this.#seal(this.#session, message)
+      if (frame === undefined) return
+      message.onSealed?.()
       if (frame instanceof Uint8Array) {
         if (!this.#write(frame)) this.#resumeWhen(this.#pipe.drained())
       } else {
         this.#resumeWhen(frame.then(bytes => (this.#write(bytes) ? undefined : this.#pipe.drained())))
       }
+    }
+  }
+
+  /** Undefined: the session has used up its keys, or the signing key cannot be had. */
+  #seal(session: SecureSession, { type, body }: Waiting): Uint8Array | Promise<Uint8Array> | undefined {
+    try {
+      return session.sealControl(type, body)
+    } catch (error) {
+      this.#fail(error)
+      return undefined
     }
   }
 

@@ -56,6 +56,9 @@ export const CLOCK_OFFSET_MS_MAX = 10 * 60 * 1000
 /** How long a session can be resumed after its handshake: what a stolen resumption secret is worth. Milliseconds. */
 export const SESSION_LIFE_MS = 24 * 60 * 60 * 1000
 
+/** Resumptions of one session: they are half of the epoch, 16 bits. */
+export const RESUMPTIONS_MAX = 0xffff
+
 /** Messages that wait to be sent to one peer. */
 export const OUTGOING_MESSAGES_MAX = 1024
 

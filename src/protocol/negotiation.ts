@@ -45,7 +45,7 @@ import {
   SESSION_ID_BYTES,
 } from '#wire'
 import type { FramePipe } from './frame-pipe.ts'
-import { CLOCK_OFFSET_MS_MAX } from './limits.ts'
+import { CLOCK_OFFSET_MS_MAX, RESUMPTIONS_MAX } from './limits.ts'
 import { Refusal, refusal } from './refusal.ts'
 import type { ReplayFilter } from './replay-filter.ts'
 import { signFrame, verifyFrame } from './signed-frames.ts'
@@ -91,6 +91,8 @@ export type Negotiated = {
   readonly resumptions: number
   /** When the session was made by a whole handshake, Unix milliseconds: resumptions do not make it younger. */
   readonly createdAt: number
+  /** When this exchange began, Unix milliseconds: no frame under its keys is older. */
+  readonly startedAt: number
   /** Theirs minus ours, in milliseconds. */
   readonly clockOffsetMs: number
   readonly theirs: Hello
@@ -165,6 +167,7 @@ class Negotiation {
 
   async run(): Promise<Negotiated> {
     const { role, onHandshake } = this.#options
+    const startedAt = this.#deps.clock.now()
     const stored = this.#resumable()
     const { ours, theirs } = role === 'dialler' ? await this.#dial(stored) : await this.#listen(stored)
     const { version, suite } = commonGround(theirs.hello)
@@ -181,6 +184,7 @@ class Negotiation {
       suite,
       resumptions: isResumed ? stored.resumptions + 1 : 0,
       createdAt: isResumed ? stored.createdAt : this.#deps.clock.now(),
+      startedAt,
       clockOffsetMs: this.#clockOffsetMs,
       theirs: theirs.hello,
       ours: ours.hello,
@@ -191,7 +195,8 @@ class Negotiation {
     const { sessions, isLive, peerKeys } = this.#deps
     // What is kept about a peer moves with its key.
     const stored = sessions.find(peerKeys.current(this.#options.peer))
-    return stored === undefined || isLive(stored.id) || !CIPHER_SUITES.includes(stored.suite) ? undefined : stored
+    const isUsable = stored !== undefined && stored.resumptions < RESUMPTIONS_MAX && CIPHER_SUITES.includes(stored.suite)
+    return isUsable && !isLive(stored.id) ? stored : undefined
   }
 
   async #dial(stored: StoredSession | undefined): Promise<{ readonly ours: Said; readonly theirs: Said }> {
