@@ -195,7 +195,8 @@ class Negotiation {
     const { sessions, isLive, peerKeys } = this.#deps
     // What is kept about a peer moves with its key.
     const stored = sessions.find(peerKeys.current(this.#options.peer))
-    const isUsable = stored !== undefined && stored.resumptions < RESUMPTIONS_MAX && CIPHER_SUITES.includes(stored.suite)
+    const isUsable =
+      stored !== undefined && stored.resumptions < RESUMPTIONS_MAX && CIPHER_SUITES.includes(stored.suite)
     return isUsable && !isLive(stored.id) ? stored : undefined
   }
 

@@ -106,6 +106,22 @@ test('a process that ended in order is followed by one that knows everything', (
   assert.equal(after.check(keyOf(1000), START - 100), 'fresh')
 })
 
+test('after a kill, what is under keys that were agreed on since is taken at once, and once', () => {
+  const clock = new ManualClock(START)
+  const store = memoryReplayStore()
+  // Somebody whose clock is ahead has moved the horizon far beyond now.
+  assert.equal(filterOf(clock, store).check(keyOf(1), START + 29_000), 'fresh')
+  clock.advance(100)
+  const after = filterOf(clock, store)
+  const keysSinceMs = START + 100
+  assert.equal(after.check(keyOf(2), START + 101), 'stale')
+  assert.equal(after.check(keyOf(2), START + 99, keysSinceMs), 'stale')
+  assert.equal(after.check(keyOf(2), START + 101, keysSinceMs), 'fresh')
+  assert.equal(after.check(keyOf(2), START + 101, keysSinceMs), 'seen')
+  after.flush()
+  assert.equal(filterOf(clock, store).check(keyOf(2), START + 101), 'stale')
+})
+
 test('a process that was killed is followed by one that refuses what it may have taken', () => {
   const clock = new ManualClock(START)
   const store = memoryReplayStore()

@@ -13,6 +13,7 @@
  * "running, horizon H", and H is ahead of every frame that was taken: it is moved, and written, before one that is later
  * is taken. A process that was killed leaves that behind, so the next one refuses all that the killed one may have
  * taken, for at most a few seconds. It needs nothing of the filter for that, and no clock but the frames' own.
+ * Frames under keys that were agreed on after its start are none of those, so peers who come back at once are let in.
  * State that is damaged is as good as none: what is not later than now is refused. No state at all is a new node, which
  * has taken nothing.
  *
@@ -68,6 +69,8 @@ export class ReplayFilter {
   #turnedAtMs: number
   /** A frame that is not later is refused. */
   #horizonMs = NEVER
+  /** A frame that is not later may have been taken by a process before this one. */
+  #formerMs = NEVER
   /** What the store says of a process that is killed now; `NEVER`: it holds everything. */
   #leasedMs = NEVER
 
@@ -82,12 +85,15 @@ export class ReplayFilter {
   /**
    * Asks for a frame, and remembers it where it is fresh.
    * @param timeMs the frame's time on our own clock: corrected by the offset, where that was measured
+   * @param keysSinceMs when this process began to agree on the keys that the frame is under. @default unknown
    */
-  check(key: Uint8Array, timeMs: number): ReplayVerdict {
+  check(key: Uint8Array, timeMs: number, keysSinceMs = Number.POSITIVE_INFINITY): ReplayVerdict {
     const now = this.#deps.clock.now()
     if (Math.abs(timeMs - now) > FRAME_AGE_MS_MAX) return 'stale'
-    if (this.#horizonMs > now + FRAME_AGE_MS_MAX + REPLAY_LEASE_MS) this.#horizonMs = now + FRAME_AGE_MS_MAX
-    if (timeMs <= this.#horizonMs) return 'stale'
+    const latest = now + FRAME_AGE_MS_MAX
+    if (this.#horizonMs > latest + REPLAY_LEASE_MS) this.#horizonMs = latest
+    if (this.#formerMs > latest + REPLAY_LEASE_MS) this.#formerMs = latest
+    if (timeMs <= this.#horizonMs || (timeMs <= this.#formerMs && timeMs < keysSinceMs)) return 'stale'
     const places = placesOf(this.#secret, key)
     if (this.#current.bloom.has(places) || this.#previous.bloom.has(places)) return 'seen'
     this.#lease(timeMs)
@@ -103,7 +109,7 @@ export class ReplayFilter {
     this.#deps.store.save(
       encodeReplayState({
         kind: 'clean',
-        horizonMs: this.#horizonMs,
+        horizonMs: Math.max(this.#horizonMs, this.#formerMs),
         secret: this.#secret,
         generations: [this.#current, this.#previous],
       }),
@@ -116,10 +122,10 @@ export class ReplayFilter {
     const state = decodeReplayState(bytes)
     if (state === undefined) {
       this.#deps.log.warn('the state of the replay filter is damaged: frames up to now are refused')
-      this.#horizonMs = this.#deps.clock.now()
+      this.#formerMs = this.#deps.clock.now()
       return
     }
-    this.#horizonMs = state.horizonMs
+    this.#formerMs = state.horizonMs
     if (state.kind === 'running') {
       this.#leasedMs = state.horizonMs
       return
@@ -132,7 +138,8 @@ export class ReplayFilter {
   /** Before a frame is taken: what is on disk must say that it was. */
   #lease(timeMs: number): void {
     if (timeMs <= this.#leasedMs) return
-    const taken = Math.max(timeMs, this.#horizonMs, this.#current.newestMs, this.#previous.newestMs)
+    const before = Math.max(this.#horizonMs, this.#formerMs, this.#current.newestMs, this.#previous.newestMs)
+    const taken = Math.max(timeMs, before)
     this.#leasedMs = taken + REPLAY_LEASE_MS
     try {
       this.#deps.store.save(encodeReplayState({ kind: 'running', horizonMs: this.#leasedMs }))

@@ -53,6 +53,8 @@ export type SecureSessionOptions = {
   readonly keys: { readonly send: Uint8Array; readonly receive: Uint8Array }
   /** How often the session was resumed, below 65536. */
   readonly resumptions: number
+  /** When the two sides began to agree on the keys, Unix milliseconds on our clock. @default now */
+  readonly keysSinceMs?: number
   /** When keys are replaced. @default the module's limits */
   readonly rekey?: { readonly control?: Partial<RekeyLimits>; readonly channel?: Partial<RekeyLimits> }
 }
@@ -67,6 +69,7 @@ export class SecureSession {
   readonly #window = new ReorderWindow(REORDER_WINDOW)
   readonly #chains: Readonly<Record<SessionRole, ChannelChain>>
   readonly #channels = new Set<SealedChannel>()
+  readonly #keysSinceMs: number
   #signer: SessionSigner
   /** Our key before the last rotation: the peer addresses frames to it until it has heard of the new one. */
   #formerKey: Uint8Array | undefined
@@ -85,6 +88,7 @@ export class SecureSession {
     this.id = id
     this.#deps = deps
     this.#options = options
+    this.#keysSinceMs = options.keysSinceMs ?? deps.clock.now()
     this.#nextRandom = randomPool(deps.random)
     this.#sealing = new SealingKey(deps.clock, {
       secret: hkdfSha256(keys.send, id, CONTROL_INFO, AEAD_KEY_BYTES),
@@ -174,7 +178,7 @@ export class SecureSession {
     this.#opening.accept(key, { keepsOld: true })
     const sender = this.#verifier.publicKey
     const once = replayKey({ sender, session: this.id, epoch: frame.nonce.epoch, sequence })
-    if (this.#deps.replay.check(once, ourTimeMs) !== 'fresh')
+    if (this.#deps.replay.check(once, ourTimeMs, this.#keysSinceMs) !== 'fresh')
       return fault('replay', 'the replay filter knows it', false)
     return { body: new Uint8Array(body.buffer, body.byteOffset, body.byteLength) }
   }

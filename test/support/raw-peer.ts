@@ -3,10 +3,10 @@
  * withhold every byte that it sends. For attacks on live hosts.
  */
 import type { Connection, Stream } from '@libp2p/interface'
-import { BoundedQueue, type ByteStream, silentLogger, systemClock, systemRandom } from '#base'
+import { BoundedQueue, type ByteStream, type Clock, silentLogger, systemClock, systemRandom } from '#base'
 import { createNodeIdentity, type NodeIdentity } from '#identity'
 import { ControlLink, type LinkMessage, type Party } from '#protocol'
-import { FRAME_TYPES, PROTOCOLS } from '#wire'
+import { CONTROL_SCHEMAS, decodeBody, FRAME_TYPES, PROTOCOLS } from '#wire'
 import { parseAddress } from '../../src/net/address.ts'
 import { NetStream } from '../../src/net/byte-stream.ts'
 import { cutFrames } from './cut-frames.ts'
@@ -41,6 +41,8 @@ export type RawControlOptions = {
   readonly tamper?: Tamper
   /** The same for what the host sends, before our side has seen it. */
   readonly tamperIn?: Tamper
+  /** Answer the host's pings, so that the connection outlives a clock that jumps. @default false */
+  readonly answersPings?: boolean
 }
 
 /** What somebody in between makes of a frame. `index` counts the frames of the direction from 0. */
@@ -67,10 +69,12 @@ export async function startRawPeer(
     readonly memory?: SessionMemory
     /** The address that the connections come from. @default what the system takes */
     readonly from?: string
+    readonly clock?: Clock
   } = {},
 ): Promise<RawPeer> {
   const identity = options.identity ?? (await createNodeIdentity(systemRandom))
-  const memory = options.memory ?? sessionMemory()
+  const clock = options.clock ?? systemClock
+  const memory = options.memory ?? sessionMemory({ clock })
   const from = options.from === undefined ? {} : { from: options.from }
   const libp2p = await startRawLibp2p({ key: identity.privateKey, ...from })
   test.after(async () => {
@@ -95,21 +99,21 @@ export async function startRawPeer(
         closed: within('the end of the connection', promise),
         stream,
         control: async (control = {}) =>
-          startLink({ identity, memory, peer }, await stream(PROTOCOLS.control), control),
+          startLink({ identity, memory, clock, peer }, await stream(PROTOCOLS.control), control),
       }
     },
   }
 }
 
-function startLink(
-  {
-    identity,
-    memory,
-    peer,
-  }: { readonly identity: NodeIdentity; readonly memory: SessionMemory; readonly peer: string },
-  inner: ByteStream,
-  { secret, party, tamper, tamperIn }: RawControlOptions,
-): RawControl {
+type Ends = {
+  readonly identity: NodeIdentity
+  readonly memory: SessionMemory
+  readonly clock: Clock
+  readonly peer: string
+}
+
+function startLink({ identity, memory, clock, peer }: Ends, inner: ByteStream, options: RawControlOptions): RawControl {
+  const { secret, party, tamper, tamperIn, answersPings } = options
   const sent: Uint8Array[] = []
   const stream = tapped(inner, {
     send: tamper,
@@ -118,9 +122,9 @@ function startLink(
   })
   const messages = new BoundedQueue<LinkMessage>(10_000)
   const established = Promise.withResolvers<void>()
-  const link = new ControlLink(
+  const link: ControlLink = new ControlLink(
     {
-      clock: systemClock,
+      clock,
       random: systemRandom,
       log: silentLogger,
       ...memory,
@@ -134,7 +138,12 @@ function startLink(
       ...(secret === undefined ? {} : { secret: new TextEncoder().encode(secret) }),
       hasRoom: () => true,
       onEstablished: () => established.resolve(),
-      onMessage: message => void messages.push(message),
+      onMessage: message => {
+        if (answersPings === true && message.type === FRAME_TYPES.ping) {
+          const ping = decodeBody(CONTROL_SCHEMAS[FRAME_TYPES.ping], message.body)
+          if ('body' in ping) link.send(FRAME_TYPES.pong, { id: ping.body.id, time: clock.now() })
+        } else messages.push(message)
+      },
       onRotation: () => undefined,
     },
   )
