@@ -57,7 +57,8 @@ function toSource(handle: FileHandle, stamp: FileStamp): FileSource {
     size,
     stamp,
     read: async (offset, length) => {
-      const bytes = new Uint8Array(Math.max(0, Math.min(length, size - offset)))
+      // Not cleared first (that costs more than the reading): only what was read is handed out.
+      const bytes = new Uint8Array(Buffer.allocUnsafeSlow(Math.max(0, Math.min(length, size - offset))).buffer)
       try {
         let done = 0
         while (done < bytes.byteLength) {
