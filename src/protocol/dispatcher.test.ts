@@ -213,7 +213,7 @@ test('a handler that ignores its signal loses its place in the end, with a word 
 
 test('a cancelled request ends at once, and only its own caller can cancel it', async () => {
   const { command, runs } = held()
-  const { dispatcher } = createDispatcher([command])
+  const { dispatcher, logged } = createDispatcher([command])
   const sink = new RecordingSink()
   const call = testCall(HOLD)
   dispatcher.receive(call, sink)
@@ -226,6 +226,7 @@ test('a cancelled request ends at once, and only its own caller can cancel it', 
   await settled()
   dispatcher.cancel('alice', call.id)
   assert.equal(sink.finals.length, 1)
+  assert.deepEqual(logged, [], 'a handler that ends because it was told to is no fault')
 })
 
 test('a caller that has gone for good leaves nothing running', async () => {
