@@ -256,7 +256,8 @@ class Negotiation {
     for (const statement of chain) peerKeys.record({ ...statement, at: clock.now() })
     const key = concatBytes([hello.key, hello.session, hello.nonce])
     // Only what was seen counts: the time in a first HELLO is on the sender's clock, which nobody has measured yet.
-    if (this.#deps.replay.check(key, clock.now()) === 'seen') throw refusal('replay', 'a HELLO came twice')
+    const now = clock.now()
+    if (this.#deps.replay.check(key, now, now) === 'seen') throw refusal('replay', 'a HELLO came twice')
     // Before we answer: who has nothing in common with us is told so, instead of whom it has reached.
     commonGround(hello)
     const { hasSecret } = this.#options
