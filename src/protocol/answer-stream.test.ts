@@ -74,6 +74,40 @@ test('a caller that takes nothing gets the deadline instead of the answer that w
   assert.equal(sink.finals.length, 1)
 })
 
+test('an attachment that waits behind events is released when the deadline takes its place', async () => {
+  const attachment = new TestAttachment(5)
+  const handle: Command['handle'] = async (body, { emit }) => {
+    void emit({ n: 0 })
+    return { body, attachment }
+  }
+  const { dispatcher, clock } = createDispatcher([testCommand({ ...COUNT, handle })])
+  const sink = new RecordingSink()
+  sink.room = () => Promise.withResolvers<void>().promise
+  dispatcher.receive(counting(1), sink)
+  await settled()
+  assert.equal(attachment.releases, 0)
+  clock.advance(1_000)
+  assert.equal(sink.outcome, 'PROTOCOL_DEADLINE')
+  assert.equal(attachment.releases, 1)
+})
+
+test('a caller may cancel while it takes an event', async () => {
+  const { dispatcher } = createDispatcher([testCommand({ ...COUNT, handle: countTo })])
+  const sink = new RecordingSink()
+  const call = counting(5)
+  sink.room = () => {
+    if (sink.events.length === 2) dispatcher.cancel('alice', call.id)
+    return undefined
+  }
+  dispatcher.receive(call, sink)
+  await settled()
+  assert.equal(sink.outcome, 'PROTOCOL_CANCELLED')
+  const again = new RecordingSink()
+  dispatcher.receive({ ...call, eventsFrom: 1 }, again)
+  assert.equal(again.outcome, 'PROTOCOL_CANCELLED')
+  assert.deepEqual([numbers(sink), numbers(again)], [[0, 1], []], 'an event that was cut off is no event')
+})
+
 test('a handler that does not wait for its events is stopped by a bound, and ends nothing but itself', async () => {
   const handle: Command['handle'] = async (_, { emit }) => {
     for (let n = 0; n <= EVENTS_WAITING_MAX + 5; n++) void emit({ n })

@@ -200,7 +200,6 @@ export class AnswerStream {
   #lose(sink: AnswerSink): void {
     if (this.#sink !== sink) return
     this.#sink = undefined
-    this.#isBlocked = false
     this.#isHandedOver = false
     if (this.#final !== undefined) this.#onSettled()
   }

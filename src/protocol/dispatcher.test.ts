@@ -200,8 +200,8 @@ test('a deadline is the smaller of the command and of the caller, and holds for 
   }
 })
 
-test('a handler that ignores its signal loses its place in the end, with a word in the log', () => {
-  const { command } = held()
+test('a handler that ignores its signal loses its place in the end, with a word in the log', async () => {
+  const { command, runs } = held()
   const { dispatcher, clock, logged } = createDispatcher([command])
   dispatcher.receive(testCall(HOLD), new RecordingSink())
   clock.advance(1_000 + HANDLER_END_MS_MAX - 1)
@@ -209,6 +209,9 @@ test('a handler that ignores its signal loses its place in the end, with a word 
   clock.advance(1)
   assert.equal(dispatcher.counts().running, 0)
   assert.deepEqual(logged, ['a command does not end'])
+  runs[0]?.resolve({ body: { text: 'much too late' } })
+  await settled()
+  assert.equal(dispatcher.counts().running, 0, 'its place is given back once')
 })
 
 test('a cancelled request ends at once, and only its own caller can cancel it', async () => {
