@@ -2,14 +2,16 @@
  * Commands over sessions: turns the messages of joined peers into calls of the dispatcher and answers for the requester,
  * and back. Attachments that are too large for a message are offered, and fetched when somebody reads them.
  */
-import { type CancelTimer, type Clock, type Logger, messageOf } from '#base'
+import { type CancelTimer, type Clock, type Logger, messageOf, toHex } from '#base'
 import type { Host, HostMessage } from '#net'
 import {
   type AnswerSink,
   type Attachment,
   type Caller,
   type CommandRegistry,
+  type DigestedAttachment,
   type Dispatcher,
+  isPeerToBlame,
   type OutgoingCancel,
   type OutgoingRequest,
   type Penalties,
@@ -49,6 +51,8 @@ export class CommandLink {
   readonly #deps: CommandLinkDeps
   /** Peers whose connection is gone, until they are back or given up. */
   readonly #away = new Map<string, CancelTimer>()
+  /** What was offered with our requests that are not answered yet, by peer and request. */
+  readonly #offered = new Map<string, AttachmentHeader>()
 
   constructor(deps: CommandLinkDeps) {
     this.#deps = deps
@@ -122,6 +126,7 @@ export class CommandLink {
       const decoded = decodeBody(responseSchema, bytes)
       if ('code' in decoded) return false
       const { id, body, attachment } = decoded.body
+      this.#withdraw(peer, id)
       const rest = attachment === undefined ? {} : { attachment: this.#announced(peer, attachment) }
       Promise.resolve(requester.receive(peer, { kind: 'response', id, body, ...rest })).catch(log)
     } else if (type === FRAME_TYPES.event) {
@@ -131,6 +136,7 @@ export class CommandLink {
     } else if (type === FRAME_TYPES.error) {
       const decoded = decodeBody(errorSchema, bytes)
       if ('code' in decoded) return false
+      this.#withdraw(peer, decoded.body.id)
       Promise.resolve(requester.receive(peer, { kind: 'error', ...decoded.body })).catch(log)
     } else if (type === FRAME_TYPES.cancel) {
       const decoded = decodeBody(cancelSchema, bytes)
@@ -181,28 +187,40 @@ export class CommandLink {
     const { host, transfers } = this.#deps
     const { id } = message
     if (message.kind === 'cancel') {
+      this.#withdraw(peer, id)
       host.sendMessage(peer, { type: FRAME_TYPES.cancel, body: { id } }, { priority: 'high' })
       return
     }
     const { type, body, deadlineMs, eventsFrom, attachment, name } = message
     const header = attachment === undefined ? undefined : await transfers.offer(peer, borrowed(attachment))
+    this.#withdraw(peer, id)
+    if (header !== undefined) this.#offered.set(keyOf(peer, id), header)
     const request = { id, body, deadlineMs: Math.max(1, Math.ceil(deadlineMs)), eventsFrom, attachment: header }
     const priority = this.#deps.registry.byName(name)?.priority ?? 'normal'
     if (host.sendMessage(peer, { type, body: request }, { priority })) return
-    if (header !== undefined) transfers.withdraw(peer, header)
+    this.#withdraw(peer, id)
     throw new Error('the connection to the peer was lost')
+  }
+
+  /** The request has ended, or is sent again: nobody fetches what was offered with it. */
+  #withdraw(peer: string, id: Uint8Array): void {
+    const key = keyOf(peer, id)
+    const header = this.#offered.get(key)
+    this.#offered.delete(key)
+    if (header !== undefined) this.#deps.transfers.withdraw(peer, header)
   }
 
   /** Fetched when it is first read, so that nothing is fetched for a request that is refused. */
   #announced(peer: string, header: AttachmentHeader): Attachment {
-    const { transfers } = this.#deps
+    const { transfers, penalties } = this.#deps
     const sizeBytes = 'bytes' in header ? header.bytes.byteLength : header.sizeBytes
     let fetched: Promise<Attachment> | undefined
     const fetch = (signal: AbortSignal): Promise<Attachment> => {
-      fetched ??= transfers.receive(peer, header, {
-        maxBytes: Math.max(sizeBytes, INLINE_ATTACHMENT_BYTES_MAX),
-        signal,
-      })
+      if (fetched === undefined) {
+        const maxBytes = Math.max(sizeBytes, INLINE_ATTACHMENT_BYTES_MAX)
+        fetched = transfers.receive(peer, header, { maxBytes, signal })
+        fetched.catch((error: unknown) => isPeerToBlame(error) && penalties.add(peer, 'bad-response'))
+      }
       return fetched
     }
     return {
@@ -220,10 +238,16 @@ export class CommandLink {
   }
 }
 
+function keyOf(peer: string, id: Uint8Array): string {
+  return `${peer} ${toHex(id)}`
+}
+
 /** An attachment that its reader must not release: it stays its owner's. */
-function borrowed(attachment: Attachment): Attachment {
+function borrowed(attachment: DigestedAttachment): DigestedAttachment {
+  const { sizeBytes, sha256 } = attachment
   return {
-    sizeBytes: attachment.sizeBytes,
+    sizeBytes,
+    ...(sha256 === undefined ? {} : { sha256 }),
     read: options => attachment.read(options),
     release: async () => undefined,
   }
