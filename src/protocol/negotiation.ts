@@ -217,6 +217,8 @@ class Negotiation {
 
   async #listen(stored: StoredSession | undefined): Promise<{ readonly ours: Said; readonly theirs: Said }> {
     const theirs = await this.#hearHello()
+    // The dialler makes the id up. One that is another session's would be mistaken for it.
+    if (this.#deps.isLive(theirs.hello.session)) throw refusal('malformed', 'a session that is in use is proposed')
     // One way only; the dialler's next frame gives the round trip.
     this.#setClock(theirs.hello.time - this.#deps.clock.now())
     const wanted = theirs.hello.resume

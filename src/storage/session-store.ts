@@ -11,12 +11,14 @@ export function createSessionStore({ database, clock, guard }: StoreDeps): Sessi
     database,
     'SELECT * FROM sessions WHERE peer = ? AND expires_at > ? ORDER BY created_at DESC, id DESC LIMIT ?',
   )
+  // Whoever dials makes the id up: nobody replaces the session of another peer by proposing its id.
   const upsert = database.prepare(
     `INSERT INTO sessions (id, peer, resumption_secret, resumptions, version, suite, created_at, expires_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?)
      ON CONFLICT (id) DO UPDATE SET peer = excluded.peer, resumption_secret = excluded.resumption_secret,
        resumptions = excluded.resumptions, version = excluded.version, suite = excluded.suite,
-       created_at = excluded.created_at, expires_at = excluded.expires_at`,
+       created_at = excluded.created_at, expires_at = excluded.expires_at
+     WHERE sessions.peer = excluded.peer`,
   )
   const remove = database.prepare('DELETE FROM sessions WHERE id = ?')
   const removeExpired = database.prepare('DELETE FROM sessions WHERE expires_at <= ?')

@@ -3,7 +3,7 @@
  * withhold every byte that it sends. For attacks on live hosts.
  */
 import type { Connection, Stream } from '@libp2p/interface'
-import { BoundedQueue, type ByteStream, type Clock, silentLogger, systemClock, systemRandom } from '#base'
+import { BoundedQueue, type ByteStream, type Clock, type Random, silentLogger, systemClock, systemRandom } from '#base'
 import { createNodeIdentity, type NodeIdentity } from '#identity'
 import { ControlLink, type LinkMessage, type Party } from '#protocol'
 import { CONTROL_SCHEMAS, decodeBody, FRAME_TYPES, PROTOCOLS } from '#wire'
@@ -41,6 +41,8 @@ export type RawControlOptions = {
   readonly tamper?: Tamper
   /** The same for what the host sends, before our side has seen it. */
   readonly tamperIn?: Tamper
+  /** The id of the session that is proposed. @default a random one */
+  readonly session?: Uint8Array<ArrayBuffer>
   /** Answer the host's pings, so that the connection outlives a clock that jumps. @default false */
   readonly answersPings?: boolean
 }
@@ -113,7 +115,7 @@ type Ends = {
 }
 
 function startLink({ identity, memory, clock, peer }: Ends, inner: ByteStream, options: RawControlOptions): RawControl {
-  const { secret, party, tamper, tamperIn, answersPings } = options
+  const { secret, party, tamper, tamperIn, answersPings, session } = options
   const sent: Uint8Array[] = []
   const stream = tapped(inner, {
     send: tamper,
@@ -125,7 +127,7 @@ function startLink({ identity, memory, clock, peer }: Ends, inner: ByteStream, o
   const link: ControlLink = new ControlLink(
     {
       clock,
-      random: systemRandom,
+      random: session === undefined ? systemRandom : withSession(session),
       log: silentLogger,
       ...memory,
       isLive: () => false,
@@ -173,6 +175,14 @@ function startLink({ identity, memory, clock, peer }: Ends, inner: ByteStream, o
       link.send(FRAME_TYPES.info, { offer: offerOf('raw'), peers: [] })
       while ((await next()).type !== FRAME_TYPES.info);
     },
+  }
+}
+
+/** Gives these 16 bytes where an id is made, and chance elsewhere. */
+function withSession(session: Uint8Array<ArrayBuffer>): Random {
+  return {
+    ...systemRandom,
+    bytes: count => (count === session.byteLength ? session.slice() : systemRandom.bytes(count)),
   }
 }
 
