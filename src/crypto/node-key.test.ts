@@ -106,3 +106,11 @@ test('a peer id holds its public key, and other text holds none', () => {
   // A peer id with an RSA key holds the key's hash only.
   assert.equal(publicKeyOfPeer('QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N'), undefined)
 })
+
+test('text that is too long for a peer id is not even decoded', () => {
+  const startedAt = performance.now()
+  assert.equal(publicKeyOfPeer('1'.repeat(1_000_000)), undefined)
+  assert.equal(publicKeyOfPeer('z'.repeat(1_000_000)), undefined)
+  // Decoding it would take a thousand seconds.
+  assert.ok(performance.now() - startedAt < 1_000)
+})

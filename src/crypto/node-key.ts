@@ -8,6 +8,9 @@ import {
 import { peerIdFromPublicKey, peerIdFromString } from '@libp2p/peer-id'
 import type { Random } from '#base'
 
+/** Characters of any text form that such a peer id has: 52 in base58, 78 as a CID in hexadecimal. */
+const PEER_TEXT_CHARS_MAX = 100
+
 /** libp2p's key object; `createLibp2p({ privateKey })` takes it as it is. */
 export type NodePrivateKey = Extract<ReturnType<typeof privateKeyFromProtobuf>, { readonly type: 'Ed25519' }>
 
@@ -66,6 +69,8 @@ export function peerOfPublicKey(publicKey: Uint8Array): string {
 
 /** The Ed25519 public key (32 bytes) that a peer id holds; undefined: it holds none, or is no peer id. */
 export function publicKeyOfPeer(peer: string): Uint8Array | undefined {
+  // Reading base58 takes time that grows with the square of its length: 100 KB of it would take ten seconds.
+  if (peer.length > PEER_TEXT_CHARS_MAX) return undefined
   try {
     const id = peerIdFromString(peer)
     return id.type === 'Ed25519' ? id.publicKey.raw : undefined
