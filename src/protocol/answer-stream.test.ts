@@ -150,6 +150,21 @@ test('a request that is sent again goes on where the caller was, and runs once',
   assert.equal(runs, 1)
 })
 
+test('an event that came, though its sink was lost before it made room, does not hold the handler up', async () => {
+  const { dispatcher } = createDispatcher([testCommand({ ...COUNT, handle: countTo })])
+  const call = counting(3)
+  const lost = new RecordingSink()
+  lost.room = () => Promise.withResolvers<void>().promise
+  dispatcher.receive(call, lost)
+  await settled()
+  assert.deepEqual(numbers(lost), [0])
+  const sink = new RecordingSink()
+  dispatcher.receive({ ...call, eventsFrom: 1 }, sink)
+  await settled()
+  assert.deepEqual(numbers(sink), [1, 2])
+  assert.equal(sink.outcome, 'ok')
+})
+
 test('an answer that got lost is given again to its own caller, for a while', async () => {
   let runs = 0
   const handle: Command['handle'] = async body => {

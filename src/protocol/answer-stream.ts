@@ -115,6 +115,11 @@ export class AnswerStream {
     this.#sink = sink
     this.#isBlocked = false
     this.#isHandedOver = false
+    // The caller has had events for which the sink before made no room any more.
+    for (let event = this.#fresher(eventsFrom); event !== undefined; event = this.#fresher(eventsFrom)) {
+      event.sent()
+      this.#keep(event)
+    }
     this.#next = eventsFrom
     this.#pump()
     return true
@@ -202,6 +207,11 @@ export class AnswerStream {
     this.#sink = undefined
     this.#isHandedOver = false
     if (this.#final !== undefined) this.#onSettled()
+  }
+
+  /** The next event that no sink has taken, where the caller has had it. */
+  #fresher(eventsFrom: number): Event | undefined {
+    return this.#fresh < eventsFrom ? this.#events[this.#fresh - this.#first] : undefined
   }
 
   /** Keeps an event that was sent for the first time, and forgets the oldest down to what may be kept. */

@@ -242,6 +242,21 @@ test('a connection that does not come back ends its requests, whether a send fai
   }
 })
 
+test('a send that fails late, when there is another connection already, costs nothing', async () => {
+  const { requester, clock } = createRequester()
+  const { promise, reject } = Promise.withResolvers<void>()
+  const sent: Array<OutgoingRequest | OutgoingCancel> = []
+  const patient = { command: { ...COUNT, deadlineMs: 60_000 }, body: { to: 3 } }
+  const answer = requester.request({ peer: 'bob', send: () => promise }, patient)
+  requester.lost('bob')
+  requester.reconnected({ peer: 'bob', send: message => void sent.push(message) })
+  reject(new Error('closed'))
+  await settled()
+  clock.advance(RECONNECT_MS_MAX)
+  void requester.receive('bob', { kind: 'response', id: sent[0]?.id ?? assert.fail(), body: { to: 3 } })
+  assert.deepEqual(await answer, { body: { to: 3 } })
+})
+
 /** A connection to a dispatcher that may break at any message; what is on its way then is lost. */
 class LossyLink {
   readonly #random: Random
@@ -334,7 +349,9 @@ test('over a connection that breaks again and again, every request runs once and
       return (await requester.request(link.open(), { command: COUNT, body: { to } }, { onEvent })).body
     })
     const all = Promise.all(answers)
-    for (let breaks = 0; requester.pending > 0 || !link.isQuiet; ) {
+    let breaks = 0
+    for (let step = 0; requester.pending > 0 || !link.isQuiet; step++) {
+      assert.ok(step < 10_000, `seed ${seed + round}: a request has no end`)
       if (breaks < 10 && random.uint32() % 8 === 0) {
         breaks++
         link.break()
