@@ -4,7 +4,7 @@
  * several sessions) is the peer table's business.
  */
 import type { Connection, Stream } from '@libp2p/interface'
-import { abortable, type CancelTimer, codeOf, type LogFields, StreamError, withDeadline } from '#base'
+import { abortable, type CancelTimer, codeOf, type LogFields, sleep, StreamError, withDeadline } from '#base'
 import {
   ControlLink,
   type LinkDeps,
@@ -13,6 +13,7 @@ import {
   Refusal,
   type RefusalFacts,
   type SecureSession,
+  TokenBucket,
 } from '#protocol'
 import {
   CONTROL_SCHEMAS,
@@ -39,7 +40,6 @@ import {
   PINGS_FIRST,
   PINGS_MISSED_MAX,
 } from './limits.ts'
-import { TokenBucket } from './token-bucket.ts'
 
 export type SessionDeps = LinkDeps
 
@@ -83,6 +83,9 @@ export type SessionPhase = 'proving' | 'guest' | 'admitted' | 'joined' | 'ended'
 /** Each 8 KiB of a message cost a token more. */
 const BYTES_PER_TOKEN = 8 * 1024
 
+/** What we send of our own accord stays below what the peer allows: clocks and networks are not exact. */
+const ALLOWANCE = { tokensMax: CONTROL_TOKENS_MAX / 2, perSecond: CONTROL_TOKENS_PER_SECOND * 0.9 }
+
 export class Session {
   readonly connection: Connection
   readonly peer: string
@@ -96,6 +99,8 @@ export class Session {
   readonly #owner: SessionOwner
   readonly #secret: Uint8Array | undefined
   readonly #bucket: TokenBucket
+  /** What the peer still takes of us without calling it a flood. */
+  readonly #allowance: TokenBucket
   readonly #joining = Promise.withResolvers<void>()
   readonly #cancels = new Set<CancelTimer>()
   #phase: SessionPhase = 'proving'
@@ -120,6 +125,7 @@ export class Session {
     this.joined = this.#joining.promise
     this.joined.catch(() => undefined) // Whoever waits for it hears of it; often nobody does.
     this.#bucket = new TokenBucket(deps, { tokensMax: CONTROL_TOKENS_MAX, perSecond: CONTROL_TOKENS_PER_SECOND })
+    this.#allowance = new TokenBucket(deps, ALLOWANCE)
     connection.addEventListener('close', () => this.#finish(this.#lost()))
     this.#after(ADMISSION_TIMEOUT_MS, () => {
       if (this.#phase === 'proving' || this.#phase === 'admitted') this.refuse('slow')
@@ -186,14 +192,19 @@ export class Session {
     return this.#phase === 'guest'
   }
 
-  /** Sends a message of the established session. False: it was not taken. */
+  /** Sends a message of the established session. False: it was not taken. @throws SessionError for one that is too long */
   send(type: number, body: unknown, options: { readonly priority?: Priority } = {}): boolean {
-    return this.#link?.send(type, body, options) ?? false
+    const sizeBytes = this.#link?.send(type, body, options) ?? 0
+    if (sizeBytes === 0) return false
+    this.#allowance.charge(1 + sizeBytes / BYTES_PER_TOKEN)
+    return true
   }
 
-  /** Resolves when few messages wait to be sent, or none can be any more. */
+  /** Resolves when few messages wait to be sent and the peer will bear more, or none can be sent any more. */
   async room(): Promise<void> {
     await this.#link?.room()
+    const waitMs = this.#allowance.retryAfterMs(0)
+    if (waitMs > 0) await sleep(this.#deps.clock, waitMs)
   }
 
   /** Signs with another key from now on. */

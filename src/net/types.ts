@@ -69,7 +69,10 @@ export interface Host {
   onPeer(listener: (event: PeerEvent) => void): void
   /** Hears what joined peers say beyond admission, offers and pings. */
   onMessage(listener: (message: HostMessage) => void): void
-  /** Says something to a joined peer. False: it is not here, or does not read what it was sent before. */
+  /**
+   * Says something to a joined peer. False: it is not here, or does not read what it was sent before.
+   * @throws SessionError PROTOCOL_MESSAGE_TOO_LONG
+   */
   sendMessage(
     peer: string,
     message: { readonly type: number; readonly body: unknown },
@@ -77,7 +80,10 @@ export interface Host {
   ): boolean
   /** Tells a peer why, and closes its connections. */
   drop(peer: string, reason: RefusalReason, facts?: RefusalFacts): void
-  /** Resolves when few messages wait to be sent to the peer, or none can be any more. */
+  /**
+   * Resolves when few messages wait to be sent to the peer and it will bear more, or none can be sent any more. Whoever
+   * sends many waits for it after each: a peer disconnects those who flood it.
+   */
   room(peer: string): Promise<void>
   /** Signs with the statement's new key from now on, and tells every peer. Connections keep their peer id until the next start. */
   rotate(signer: KeyProvider, statement: Uint8Array): void

@@ -5,6 +5,7 @@
 import { type CancelTimer, type Clock, type Logger, messageOf, toHex } from '#base'
 import type { Host, HostMessage } from '#net'
 import {
+  type AnswerError,
   type AnswerSink,
   type Attachment,
   type Caller,
@@ -17,6 +18,7 @@ import {
   type Penalties,
   type RequestConnection,
   type Requester,
+  toldOf,
   type Transfers,
 } from '#protocol'
 import {
@@ -41,7 +43,7 @@ export type CommandLinkDeps = {
   readonly registry: CommandRegistry
   readonly dispatcher: Dispatcher
   readonly requester: Requester
-  readonly transfers: Pick<Transfers, 'offer' | 'receive' | 'withdraw'>
+  readonly transfers: Pick<Transfers, 'offer' | 'receive' | 'decline' | 'withdraw'>
   readonly penalties: Penalties
   /** Whether the owner of this node has named the peer. */
   readonly isTrusted: (peer: string) => boolean
@@ -127,7 +129,7 @@ export class CommandLink {
       if ('code' in decoded) return false
       const { id, body, attachment } = decoded.body
       this.#withdraw(peer, id)
-      const rest = attachment === undefined ? {} : { attachment: this.#announced(peer, attachment) }
+      const rest = attachment === undefined ? {} : { attachment: this.#announced(peer, attachment, { isAnswer: true }) }
       Promise.resolve(requester.receive(peer, { kind: 'response', id, body, ...rest })).catch(log)
     } else if (type === FRAME_TYPES.event) {
       const decoded = decodeBody(eventSchema, bytes)
@@ -147,17 +149,44 @@ export class CommandLink {
   }
 
   #sinkFor(peer: string, id: Uint8Array, priority: Priority): AnswerSink {
-    const { host } = this.#deps
+    const { host, dispatcher } = this.#deps
+    const sayError = (error: AnswerError): void =>
+      this.#say(peer, { type: FRAME_TYPES.error, body: { id, ...error } }, priority)
     return {
       event: async (body, index) => {
-        host.sendMessage(peer, { type: FRAME_TYPES.event, body: { id, index, body } }, { priority })
+        try {
+          this.#say(peer, { type: FRAME_TYPES.event, body: { id, index, body } }, priority)
+        } catch (error) {
+          // What cannot be sent now can never be: the caller hears why, and the handler is told to end.
+          sayError(this.#toldOf(error))
+          dispatcher.cancel(peer, id)
+          return
+        }
         await host.room(peer)
       },
-      response: (body, attachment) => this.#respond(peer, { id, body, attachment, priority }),
-      error: error => {
-        host.sendMessage(peer, { type: FRAME_TYPES.error, body: { id, ...error } }, { priority })
+      response: async (body, attachment) => {
+        try {
+          await this.#respond(peer, { id, body, attachment, priority })
+        } catch (error) {
+          sayError(this.#toldOf(error))
+        }
       },
+      error: sayError,
     }
+  }
+
+  /** What the caller is told where its answer cannot be sent. @throws the error where it is the connection that is lost */
+  #toldOf(error: unknown): AnswerError {
+    if (error instanceof ConnectionLost) throw error
+    const known = toldOf(error)
+    if (known !== undefined) return known
+    this.#deps.log.error('an answer could not be sent', { error: messageOf(error) })
+    return { code: 'PROTOCOL_INTERNAL', message: 'a fault of this node' }
+  }
+
+  /** @throws ConnectionLost, SessionError where the message is too long */
+  #say(peer: string, message: { readonly type: number; readonly body: unknown }, priority: Priority): void {
+    if (!this.#deps.host.sendMessage(peer, message, { priority })) throw new ConnectionLost()
   }
 
   /** Resolves when the peer has the attachment too, or will not get it. */
@@ -170,17 +199,21 @@ export class CommandLink {
       readonly priority: Priority
     },
   ): Promise<void> {
-    const { host, transfers } = this.#deps
+    const { transfers } = this.#deps
     const { id, body, attachment, priority } = answer
     if (attachment === undefined) {
-      host.sendMessage(peer, { type: FRAME_TYPES.response, body: { id, body } }, { priority })
+      this.#say(peer, { type: FRAME_TYPES.response, body: { id, body } }, priority)
       return
     }
     const settled = Promise.withResolvers<void>()
     const header = await transfers.offer(peer, borrowed(attachment), { onSettled: () => settled.resolve() })
-    const message = { type: FRAME_TYPES.response, body: { id, body, attachment: header } }
-    if (!host.sendMessage(peer, message, { priority })) transfers.withdraw(peer, header)
-    else if ('transfer' in header) await settled.promise
+    try {
+      this.#say(peer, { type: FRAME_TYPES.response, body: { id, body, attachment: header } }, priority)
+    } catch (error) {
+      transfers.withdraw(peer, header)
+      throw error
+    }
+    if ('transfer' in header) await settled.promise
   }
 
   async #ask(peer: string, message: OutgoingRequest | OutgoingCancel): Promise<void> {
@@ -197,9 +230,12 @@ export class CommandLink {
     if (header !== undefined) this.#offered.set(keyOf(peer, id), header)
     const request = { id, body, deadlineMs: Math.max(1, Math.ceil(deadlineMs)), eventsFrom, attachment: header }
     const priority = this.#deps.registry.byName(name)?.priority ?? 'normal'
-    if (host.sendMessage(peer, { type, body: request }, { priority })) return
-    this.#withdraw(peer, id)
-    throw new Error('the connection to the peer was lost')
+    try {
+      this.#say(peer, { type, body: request }, priority)
+    } catch (error) {
+      this.#withdraw(peer, id)
+      throw error
+    }
   }
 
   /** The request has ended, or is sent again: nobody fetches what was offered with it. */
@@ -210,8 +246,11 @@ export class CommandLink {
     if (header !== undefined) this.#deps.transfers.withdraw(peer, header)
   }
 
-  /** Fetched when it is first read, so that nothing is fetched for a request that is refused. */
-  #announced(peer: string, header: AttachmentHeader): Attachment {
+  /**
+   * Fetched when it is first read, so that nothing is fetched for a request that is refused.
+   * @param options.isAnswer we have asked for it: where it is not read, the peer is told so
+   */
+  #announced(peer: string, header: AttachmentHeader, { isAnswer = false } = {}): Attachment {
     const { transfers, penalties } = this.#deps
     const sizeBytes = 'bytes' in header ? header.bytes.byteLength : header.sizeBytes
     let fetched: Promise<Attachment> | undefined
@@ -229,7 +268,9 @@ export class CommandLink {
         yield* (await fetch(signal)).read({ from, signal })
       },
       release: async () => {
-        await fetched?.then(
+        if (fetched === undefined && isAnswer) transfers.decline(peer, header)
+        fetched ??= Promise.reject(new Error('the attachment has been released'))
+        await fetched.then(
           attachment => attachment.release(),
           () => undefined, // What could not be fetched holds nothing.
         )
@@ -240,6 +281,13 @@ export class CommandLink {
 
 function keyOf(peer: string, id: Uint8Array): string {
   return `${peer} ${toHex(id)}`
+}
+
+/** The peer is not here, or does not read; it may come back, and be asked or answered again. */
+class ConnectionLost extends Error {
+  constructor() {
+    super('the connection to the peer was lost')
+  }
 }
 
 /** An attachment that its reader must not release: it stays its owner's. */

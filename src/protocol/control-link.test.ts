@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { createStreamPair, ManualClock, silentLogger, systemRandom, toHex } from '#base'
 import { createHandover, createNodeIdentity, type HeldIdentity } from '#identity'
-import { FRAME_TYPES, PROTOCOLS } from '#wire'
+import { CONTROL_BYTES_MAX, FRAME_TYPES, PROTOCOLS } from '#wire'
 import { type SessionMemory, sessionMemory } from '../../test/support/session-memory.ts'
 import { ControlLink, type LinkMessage } from './control-link.ts'
 import type { Party } from './negotiation.ts'
@@ -100,6 +100,14 @@ async function delivers(from: Linked, to: Linked, id: number): Promise<void> {
 }
 
 describe('protocol / control-link', () => {
+  it('refuses a message that is too long before it is sent, and goes on', async () => {
+    const joined = await join(await side(), await side())
+    const body = { text: 'x'.repeat(CONTROL_BYTES_MAX) }
+    assert.throws(() => joined.a.link.send(64, body), { code: 'PROTOCOL_MESSAGE_TOO_LONG' })
+    await delivers(joined.a, joined.b, 1)
+    await joined.stop()
+  })
+
   it('comes to a session that both describe alike, and that carries messages both ways', async () => {
     const [a, b] = [await side({ secret: 's' }), await side({ secret: 's' })]
     const joined = await join(a, b)

@@ -29,7 +29,7 @@ import { FramePipe, type PHASE_LIMITS } from './frame-pipe.ts'
 import { OUTGOING_BYTES_MAX, OUTGOING_MESSAGES_MAX, OUTGOING_ROOM, SESSION_LIFE_MS } from './limits.ts'
 import { type Negotiated, type NegotiationDeps, negotiate, readRefusal, refusalFrame } from './negotiation.ts'
 import { Refusal, type RefusalFacts, refusal } from './refusal.ts'
-import { SecureSession } from './secure-session.ts'
+import { checkLength, SecureSession } from './secure-session.ts'
 import type { AuditLog } from './types.ts'
 import { uuidText } from './uuid.ts'
 
@@ -138,10 +138,17 @@ export class ControlLink {
     }
   }
 
-  /** Queues a message of the established session. False: the peer does not read, and the message was not taken. */
-  send(type: number, body: unknown, options: { readonly priority?: Priority } = {}): boolean {
-    if (this.#state !== 'established') return false
-    return this.#queue({ type, body: encodeBody(body) }, options.priority ?? 'normal')
+  /**
+   * Queues a message of the established session.
+   *
+   * @returns its size in bytes; 0: the peer does not read, and the message was not taken
+   * @throws SessionError PROTOCOL_MESSAGE_TOO_LONG: found now, because later it would end the link
+   */
+  send(type: number, body: unknown, options: { readonly priority?: Priority } = {}): number {
+    if (this.#state !== 'established') return 0
+    const bytes = encodeBody(body)
+    checkLength(bytes)
+    return this.#queue({ type, body: bytes }, options.priority ?? 'normal') ? bytes.byteLength : 0
   }
 
   /** Resolves when few messages wait to be sent, or none can be any more. */

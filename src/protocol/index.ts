@@ -17,7 +17,7 @@ export {
   Requester,
   type RequestOptions,
 } from './requester.ts'
-export type { AnswerError } from './told-error.ts'
+export { type AnswerError, toldOf } from './told-error.ts'
 export { TokenBucket } from './token-bucket.ts'
 export { ReplayFilter } from './replay-filter.ts'
 export { acceptSealedStream, openSealedStream } from './sealed-stream.ts'
@@ -37,7 +37,7 @@ export type {
 } from './types.ts'
 export { ControlLink, type LinkDeps, type LinkFacts, type LinkMessage, type LinkState } from './control-link.ts'
 export type { Party } from './negotiation.ts'
-export { Refusal, type RefusalFacts } from './refusal.ts'
+export { Refusal, type RefusalFacts, type RefusalFault } from './refusal.ts'
 export { uuidText } from './uuid.ts'
 export { attachmentOfBytes, readAll } from './transfer/attachments.ts'
 export type { OfferOutcome } from './transfer/offers.ts'

@@ -14,6 +14,7 @@ import {
   type RequestConnection,
   Requester,
 } from './requester.ts'
+import { SessionError } from './session-errors.ts'
 
 const COUNT = defineCommand({
   ...testCommand({ type: 32, name: 'COUNT' }),
@@ -239,6 +240,18 @@ test('a connection that does not come back ends its requests, whether a send fai
     clock.advance(1)
     await answer
     failsWith('PROTOCOL_CONNECTION_LOST', { peer: 'bob' })(error)
+  }
+})
+
+test('a message that cannot be sent ends its request at once, whether that is found now or later', async () => {
+  const fault = { code: 'PROTOCOL_MESSAGE_TOO_LONG', sizeBytes: 9, maxBytes: 8 } as const
+  const tooLong = new SessionError(fault, 'a message of 9 bytes is longer than 8')
+  const late = (): Promise<void> => Promise.reject(tooLong)
+  const now = (): void => assert.fail(tooLong)
+  for (const send of [late, now]) {
+    const { requester } = createRequester()
+    await assert.rejects(requester.request({ peer: 'bob', send }, ASKED), tooLong)
+    assert.equal(requester.pending, 0)
   }
 })
 

@@ -3,7 +3,7 @@
  * and are sent again when it is back; the peer attaches them to the first run, so none runs twice.
  */
 import type { z } from 'zod'
-import { abortError, type CancelTimer, type Clock, type Random, toHex } from '#base'
+import { abortError, type CancelTimer, type Clock, KoinonError, type Random, toHex } from '#base'
 import { ERROR_SENTENCE_CHARS_MAX, type ErrorMessage, type EventMessage } from '#wire'
 import { giveBack } from './answer-stream.ts'
 import type { Attachment, Command } from './command.ts'
@@ -31,7 +31,10 @@ export type IncomingAnswer =
   | { readonly kind: 'response'; readonly id: Uint8Array; readonly body: unknown; readonly attachment?: Attachment }
   | ({ readonly kind: 'error' } & ErrorMessage)
 
-/** The way to one peer. `send` throws or rejects where the connection is lost: `reconnected` brings another. */
+/**
+ * The way to one peer. `send` throws or rejects where the connection is lost: `reconnected` brings another. A KoinonError
+ * says that the message itself cannot be sent, and ends the request.
+ */
 export type RequestConnection = {
   readonly peer: string
   send(message: OutgoingRequest | OutgoingCancel): void | Promise<void>
@@ -103,6 +106,7 @@ export class Requester {
    *
    * @throws ProtocolError `PROTOCOL_REMOTE` with the peer's own code; `PROTOCOL_DEADLINE`, `PROTOCOL_CONNECTION_LOST`,
    *   `PROTOCOL_BAD_RESPONSE`; `PROTOCOL_BAD_REQUEST` and `PROTOCOL_REQUESTS_FULL` before anything is sent
+   * @throws KoinonError of the connection where the request cannot be sent: too long, for one
    * @throws the signal's reason; the peer is told to stop
    */
   async request<Request extends z.ZodType, Response extends z.ZodType, Event extends z.ZodType>(
@@ -217,20 +221,24 @@ export class Requester {
         ...(isAgain ? { eventsFrom: eventsSeen } : {}),
         ...(options.attachment === undefined ? {} : { attachment: options.attachment }),
       },
-      onLost: () => {
-        if (pending.connection === connection) this.#lose(pending)
+      onUnsent: error => {
+        if (error instanceof KoinonError) this.#settle(pending, () => pending.reject(error))
+        else if (pending.connection === connection) this.#lose(pending)
       },
     })
   }
 
   #transmit(
     connection: RequestConnection,
-    { message, onLost }: { readonly message: OutgoingRequest | OutgoingCancel; readonly onLost: () => void },
+    {
+      message,
+      onUnsent,
+    }: { readonly message: OutgoingRequest | OutgoingCancel; readonly onUnsent: (error: unknown) => void },
   ): void {
     try {
-      connection.send(message)?.catch(onLost)
-    } catch {
-      onLost() // How a transport says that its connection is gone; the request may be sent again.
+      connection.send(message)?.catch(onUnsent)
+    } catch (error) {
+      onUnsent(error)
     }
   }
 
@@ -303,7 +311,7 @@ export class Requester {
     if (!this.#isOpen(pending)) return
     this.#settle(pending, () => pending.reject(error))
     if (pending.isLost || pending.isAnswered) return
-    this.#transmit(pending.connection, { message: { kind: 'cancel', id: pending.id }, onLost: () => undefined })
+    this.#transmit(pending.connection, { message: { kind: 'cancel', id: pending.id }, onUnsent: () => undefined })
   }
 
   /** False: the request has been settled before. */

@@ -137,8 +137,8 @@ export class SecureSession {
    * @throws SessionError for a body of more than `CONTROL_BYTES_MAX` less 16 bytes, or with all keys used up, or closed
    */
   sealControl(type: number, body: Uint8Array): Uint8Array | Promise<Uint8Array> {
+    checkLength(body)
     const length = body.byteLength + AEAD_TAG_BYTES
-    if (length > CONTROL_BYTES_MAX) throw tooLong(body)
     this.#sealing.prepare(length)
     const sequence = this.#sent++
     const nonce: FrameNonce = {
@@ -299,10 +299,12 @@ function otherRole(role: SessionRole): SessionRole {
   return role === 'dialler' ? 'listener' : 'dialler'
 }
 
-function tooLong(body: Uint8Array): SessionError {
+/** @throws SessionError PROTOCOL_MESSAGE_TOO_LONG */
+export function checkLength(body: Uint8Array): void {
   const maxBytes = CONTROL_BYTES_MAX - AEAD_TAG_BYTES
   const sizeBytes = body.byteLength
-  return new SessionError(
+  if (sizeBytes <= maxBytes) return
+  throw new SessionError(
     { code: 'PROTOCOL_MESSAGE_TOO_LONG', sizeBytes, maxBytes },
     `a message of ${sizeBytes} bytes is longer than ${maxBytes}`,
   )

@@ -55,6 +55,24 @@ export async function fetchTransfer(
   }
 }
 
+/** Tells the sender that nobody will fetch what it offers, so that it need not keep it. Never rejects. */
+export async function declineTransfer(
+  deps: Pick<FetchDeps, 'clock' | 'log' | 'openStream'>,
+  offer: { readonly peer: string; readonly transfer: Uint8Array },
+  options: { readonly signal: AbortSignal },
+): Promise<void> {
+  const { clock, log, openStream } = deps
+  const { peer, transfer } = offer
+  const open = { what: `opening a stream to ${peer}`, timeoutMs: TRANSFER_OPEN_MS_MAX, signal: options.signal }
+  try {
+    const stream = await withDeadline(clock, open, signal => openStream(peer, signal))
+    stream.send(encodeGet(transfer, 0))
+    await refuseStream(clock, stream, 'not-wanted')
+  } catch (error) {
+    log.debug('an attachment could not be declined', { peer, code: codeOf(error) }) // The offer expires by itself.
+  }
+}
+
 class Fetching {
   readonly #deps: FetchDeps
   readonly #request: FetchRequest

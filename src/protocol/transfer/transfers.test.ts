@@ -179,6 +179,18 @@ test('who gives up tells the sender, which lets the attachment go', async () => 
   assert.equal(attachment.releases(), 1)
 })
 
+test('who does not want an attachment says so before a byte is fetched, and its sender lets it go', async () => {
+  const settled = Promise.withResolvers<OfferOutcome>()
+  const { sender, receiver } = createTransferPair({})
+  const attachment = watchedAttachment(testBytes(4_000_000))
+  const header = await sender.offer(RECEIVER, attachment, { onSettled: settled.resolve })
+  receiver.decline(SENDER, header)
+  assert.equal(await settled.promise, 'refused')
+  assert.equal(attachment.releases(), 1)
+  // What travels in the header is nobody's to keep.
+  receiver.decline(SENDER, await sender.offer(RECEIVER, watchedAttachment(testBytes(10))))
+})
+
 test('what is withdrawn while it is fetched ends there, and is unknown from then on', async () => {
   const outcomes: OfferOutcome[] = []
   let withdraw: () => void = () => undefined

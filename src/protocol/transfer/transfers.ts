@@ -19,7 +19,7 @@ import {
 import { TransferError } from '../transfer-errors.ts'
 import { attachmentOfBytes, readAll, tooLarge } from './attachments.ts'
 import { digestOf } from './digest.ts'
-import { fetchTransfer } from './fetch.ts'
+import { declineTransfer, fetchTransfer } from './fetch.ts'
 import { createMemorySink } from './memory-sink.ts'
 import { type OfferOutcome, Offers, release } from './offers.ts'
 import { Places } from './places.ts'
@@ -127,6 +127,13 @@ export class Transfers {
       this.#own(task.then(leave, leave))
       return task
     })
+  }
+
+  /** Tells a peer that what it has announced will not be fetched, as far as it can be told. */
+  decline(peer: string, header: AttachmentHeader): void {
+    const { signal } = this.#stopping
+    if (!('transfer' in header) || signal.aborted) return
+    this.#own(declineTransfer(this.#deps, { peer, transfer: header.transfer }, { signal }))
   }
 
   /** Serves a stream that a peer has opened, to its end. Never rejects. */
