@@ -11,7 +11,7 @@ import {
   testCommand,
 } from '../../test/support/command-fixture.ts'
 import type { Command } from './command.ts'
-import { ANSWER_KEPT_MS_MAX, ANSWERS_KEPT_PER_PEER_MAX, EVENTS_WAITING_MAX } from './limits.ts'
+import { ANSWER_KEPT_MS_MAX, ANSWERS_KEPT_PER_PEER_MAX, EVENT_BYTES_KEPT_MAX, EVENTS_WAITING_MAX } from './limits.ts'
 
 const COUNT: Partial<Command> & Pick<Command, 'type' | 'name'> = {
   type: 32,
@@ -91,8 +91,10 @@ test('an attachment that waits behind events is released when the deadline takes
   assert.equal(attachment.releases, 1)
 })
 
-test('a caller may cancel while it takes an event', async () => {
-  const { dispatcher } = createDispatcher([testCommand({ ...COUNT, handle: countTo })])
+test('a caller may cancel while it takes an event, a large one too', async () => {
+  const large = 'x'.repeat(EVENT_BYTES_KEPT_MAX + 1)
+  const event = z.object({ n: z.number() }).transform(({ n }) => ({ n, large }))
+  const { dispatcher } = createDispatcher([testCommand({ ...COUNT, event, handle: countTo })])
   const sink = new RecordingSink()
   const call = counting(5)
   sink.room = () => {
@@ -102,10 +104,12 @@ test('a caller may cancel while it takes an event', async () => {
   dispatcher.receive(call, sink)
   await settled()
   assert.equal(sink.outcome, 'PROTOCOL_CANCELLED')
-  const again = new RecordingSink()
-  dispatcher.receive({ ...call, eventsFrom: 1 }, again)
-  assert.equal(again.outcome, 'PROTOCOL_CANCELLED')
-  assert.deepEqual([numbers(sink), numbers(again)], [[0, 1], []], 'an event that was cut off is no event')
+  assert.deepEqual(numbers(sink), [0, 1])
+  for (const eventsFrom of [0, 1, 2]) {
+    const again = new RecordingSink()
+    dispatcher.receive({ ...call, eventsFrom }, again)
+    assert.deepEqual([again.outcome, again.events], ['PROTOCOL_CANCELLED', []], 'a failure needs no events')
+  }
 })
 
 test('a handler that does not wait for its events is stopped by a bound, and ends nothing but itself', async () => {

@@ -97,9 +97,9 @@ export class AnswerStream {
     releaseAttachmentOf(this.#final)
     this.#final = final
     if (final.kind === 'error') {
-      const waiting = this.#events.splice(this.#fresh - this.#first)
-      for (const { refused } of waiting) refused(new Error('the request has ended'))
-      this.#next = this.#fresh
+      // Nobody needs the events of a request that failed.
+      for (const { refused } of this.#events.splice(0)) refused(new Error('the request has ended'))
+      this.#keptBytes = 0
       this.#isBlocked = false
     }
     this.#pump()
@@ -111,7 +111,8 @@ export class AnswerStream {
    * no longer kept; then nothing has changed.
    */
   attach(sink: AnswerSink, eventsFrom: number): boolean {
-    if (eventsFrom < this.#first || eventsFrom > this.#first + this.#events.length) return false
+    const hasFailed = this.#final?.kind === 'error'
+    if (!hasFailed && (eventsFrom < this.#first || eventsFrom > this.#first + this.#events.length)) return false
     this.#sink = sink
     this.#isBlocked = false
     this.#isHandedOver = false
@@ -146,7 +147,7 @@ export class AnswerStream {
     const index = this.#next
     const hasTaken = (): void => {
       // The sink may have ended the request while it took the event.
-      if (this.#events[index - this.#first] !== event) return
+      if (this.#final?.kind === 'error') return
       this.#next = index + 1
       event.sent()
       if (index === this.#fresh) this.#keep(event)

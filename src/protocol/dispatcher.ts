@@ -205,7 +205,7 @@ export class Dispatcher {
       return told({ code: 'PROTOCOL_DUPLICATE_ID' }, 'another request has this id')
     }
     if (known.answer?.attach(sink, call.eventsFrom ?? 0) === true) return 'attached'
-    if (open !== undefined) this.#fail(open, { code: 'PROTOCOL_CANCELLED' }, 'the caller could not be attached again')
+    if (open !== undefined) this.#fail(open, { code: 'PROTOCOL_ANSWER_LOST' }, ANSWER_LOST.message)
     return ANSWER_LOST
   }
 
