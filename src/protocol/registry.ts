@@ -69,7 +69,7 @@ function typeProblem(type: number, isPlugin: boolean): string | undefined {
  * What is wrong with a command, the number of its type aside; undefined: nothing. Looks at everything, because a plug-in
  * need not have been written in TypeScript.
  */
-export function problemWith(command: Partial<Record<keyof Command, unknown>>): string | undefined {
+function problemWith(command: Partial<Record<keyof Command, unknown>>): string | undefined {
   const { name, answerName, request, response, event, cost, rate, right, deadlineMs, priority, handle } = command
   if (!isName(name)) return `its name must be ${COMMAND_NAME_CHARS_MAX} characters at most: A-Z, 0-9, _`
   if (answerName !== undefined && (!isName(answerName) || answerName === name)) return 'its answerName is no such name'
