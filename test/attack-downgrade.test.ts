@@ -149,6 +149,7 @@ async function between(
         hasRoom: () => true,
         onEstablished: resolve,
         onMessage: () => undefined,
+        onLeftOut: () => undefined,
         onRotation: () => undefined,
       },
     )

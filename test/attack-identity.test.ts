@@ -2,10 +2,18 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { systemClock, systemRandom } from '#base'
-import { createHandover, createNodeIdentity, type KeyProvider, type NodeIdentity } from '#identity'
+import { createHandover, createNodeIdentity, type NodeIdentity } from '#identity'
 import { FRAME_TYPES } from '#wire'
 import { useAttackedNode } from './support/attacked-node.ts'
-import { flipped, helloFrame, isRefused, keyOf, NO_SESSION, signedAgain } from './support/forged-frames.ts'
+import {
+  flipped,
+  helloFrame,
+  isRefused,
+  keyOf,
+  NO_SESSION,
+  signedAgain,
+  withBadProof,
+} from './support/forged-frames.ts'
 import type { RawControl, RawControlOptions, RawPeer } from './support/raw-peer.ts'
 
 const node = useAttackedNode()
@@ -14,17 +22,6 @@ const newIdentity = (): Promise<NodeIdentity> => createNodeIdentity(systemRandom
 
 async function attempt(peer: RawPeer, options: RawControlOptions): Promise<RawControl> {
   return (await peer.dial(node.address)).control(options)
-}
-
-/** A key that signs frames as it should, and the proof inside the handshake not. */
-function withBadProof(provider: KeyProvider): KeyProvider {
-  return {
-    ...provider,
-    sign: message => {
-      const isProof = new TextDecoder().decode(message.subarray(0, 12)) === 'koinon/noise'
-      return isProof ? systemRandom.bytes(64) : provider.sign(message)
-    },
-  }
 }
 
 async function handover(from: NodeIdentity, to: NodeIdentity, sequence = 1): Promise<Uint8Array> {

@@ -52,7 +52,7 @@ import {
   STREAMS_PER_CONNECTION_MAX,
   UNPROVEN_MAX,
 } from './limits.ts'
-import { type PeerGuard, subjectsOf } from './peer-guard.ts'
+import { type PeerGuard, subjectOfAddress, subjectsOf } from './peer-guard.ts'
 import { PeerRecords } from './peer-records.ts'
 import { PeerTable } from './peer-table.ts'
 import { Session, type SessionOwner } from './session.ts'
@@ -81,7 +81,7 @@ export async function createHost(deps: HostDeps, options: HostOptions): Promise<
     key: deps.identity.privateKey,
     listen: options.listen,
     mdns: options.mdns,
-    refusesInbound: () => host.current?.refusesInbound() ?? true,
+    refusesInbound: from => host.current?.refusesInbound(from) ?? true,
     onConnection: connection => host.current?.onConnection(connection),
     onFound: peer => host.current?.onFound(peer.id.toString(), peer.multiaddrs.map(String)),
   })
@@ -304,9 +304,11 @@ class Libp2pHost implements Host {
     for (const session of this.#sessions.values()) session.announce()
   }
 
-  /** Whether a new inbound socket finds no room: asked before any cryptography. */
-  refusesInbound(): boolean {
-    return this.#stopping.signal.aborted || this.#unprovenCount() >= UNPROVEN_MAX
+  /** Whether a new inbound socket finds no room, or its address has to wait: asked before any cryptography. */
+  refusesInbound(from: string): boolean {
+    if (this.#stopping.signal.aborted || this.#unprovenCount() >= UNPROVEN_MAX) return true
+    const subject = subjectOfAddress(from)
+    return subject !== undefined && this.#deps.guard.refuses([subject]) !== undefined
   }
 
   /** A secured connection. Those that we dialled become sessions where they were dialled, once the identity fits. */

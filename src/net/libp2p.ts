@@ -29,8 +29,8 @@ export type NodeOptions = {
   readonly key: NodePrivateKey
   readonly listen: readonly string[]
   readonly mdns: boolean
-  /** Called for each inbound socket before any cryptography. */
-  readonly refusesInbound: () => boolean
+  /** Called for each inbound socket before any cryptography, with the multiaddr that it comes from. */
+  readonly refusesInbound: (from: string) => boolean
   readonly onConnection: (connection: Connection) => void
   /** Somebody on the local network. */
   readonly onFound: (peer: PeerInfo) => void
@@ -87,7 +87,7 @@ export async function createNode(options: NodeOptions): Promise<Node> {
     },
     // The hello stream carries the pings.
     connectionMonitor: { enabled: false },
-    connectionGater: { denyInboundConnection: () => options.refusesInbound() },
+    connectionGater: { denyInboundConnection: socket => options.refusesInbound(socket.remoteAddr.toString()) },
     services: {
       // A service is how libp2p hands out its components.
       inside: (all: Components) => {

@@ -19,6 +19,23 @@ export interface PeerGuard {
  * connection that we dialled says nothing about who else is at its address.
  */
 export function subjectsOf({ peer, direction, connection }: Session): readonly string[] {
-  const host = direction === 'inbound' ? decodeAddress(connection.remoteAddr.toString())?.host : undefined
-  return host === undefined ? [peer] : [peer, `ip:${host}`]
+  const address = direction === 'inbound' ? subjectOfAddress(connection.remoteAddr.toString()) : undefined
+  return address === undefined ? [peer] : [peer, address]
+}
+
+/** An address as the subject of faults. @param multiaddr where a connection comes from */
+export function subjectOfAddress(multiaddr: string): string | undefined {
+  const host = decodeAddress(multiaddr)?.host
+  return host === undefined ? undefined : `ip:${networkOf(host)}`
+}
+
+/** Who has one address of IPv6 has 2^64 of them: there the network counts (/64), as the whole address does in IPv4. */
+function networkOf(host: string): string {
+  if (!host.includes(':')) return host
+  // An IPv4 address in the clothes of the other.
+  if (host.includes('.')) return host.slice(host.lastIndexOf(':') + 1)
+  const [left = [], right = []] = host.split('::').map(half => half.split(':').filter(group => group !== ''))
+  const zeros = Array.from({ length: Math.max(0, 8 - left.length - right.length) }, () => '0')
+  const groups = [...left, ...zeros, ...right].slice(0, 4)
+  return `${groups.map(group => Number.parseInt(group, 16).toString(16)).join(':')}::/64`
 }

@@ -181,6 +181,7 @@ export class Session {
       hasRoom: () => this.#owner.hasRoom(this),
       onEstablished: () => this.#onEstablished(),
       onMessage: message => this.#onMessage(message),
+      onLeftOut: sizeBytes => void this.#takes(sizeBytes),
       onRotation: () => this.#owner.onRtt(this),
     })
     this.#link.run().catch((error: unknown) => this.#onLinkEnd(error))
@@ -293,12 +294,17 @@ export class Session {
   }
 
   #onMessage(message: LinkMessage): void {
-    if (this.#phase === 'ended') return
-    if (!this.#bucket.take(1 + message.body.byteLength / BYTES_PER_TOKEN)) {
-      this.#owner.onFault(this, 'flood')
-      this.refuse('flood')
-    } else if (this.#phase === 'admitted') this.#onAdmitted(message)
+    if (this.#phase === 'ended' || !this.#takes(message.body.byteLength)) return
+    if (this.#phase === 'admitted') this.#onAdmitted(message)
     else this.#onJoined(message)
+  }
+
+  /** Whether the peer may say so much more now; where not, it is a flood. */
+  #takes(sizeBytes: number): boolean {
+    if (this.#bucket.take(1 + sizeBytes / BYTES_PER_TOKEN)) return true
+    this.#owner.onFault(this, 'flood')
+    this.refuse('flood')
+    return false
   }
 
   #onAdmitted(message: LinkMessage): void {

@@ -106,6 +106,8 @@ async function createGuardedHost(
     audit,
     onVerdict: (peer, verdict) => {
       const facts = verdict === 'ban' ? { retryAfterMs: Math.ceil(penalties.bannedForMs(peer)) } : {}
+      // A ban is written down by the penalties.
+      if (verdict === 'disconnect') audit.record('refused', { peer, reason: 'penalties' })
       started.host?.drop(peer, verdict === 'ban' ? 'banned' : 'flood', facts)
     },
   })

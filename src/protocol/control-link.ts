@@ -56,6 +56,8 @@ export type LinkOptions = {
   /** Called once, before any message. */
   readonly onEstablished: () => void
   readonly onMessage: (message: LinkMessage) => void
+  /** A frame was left out that honest peers may send: it is nobody's fault, but looking at it was work. */
+  readonly onLeftOut: (sizeBytes: number) => void
   /** The peer signs with another key from now on, which it has handed over to. */
   readonly onRotation: () => void
 }
@@ -299,6 +301,7 @@ export class ControlLink {
     if ('body' in opened) return opened.body
     if (opened.isHostile) throw refusal(opened.reason, opened.what)
     this.#deps.audit.record('replay', { peer: this.#options.peer, what: opened.what })
+    this.#options.onLeftOut(frame.payload.byteLength)
     return undefined
   }
 

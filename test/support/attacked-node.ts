@@ -107,7 +107,8 @@ class Attacked implements AttackedNode {
     const { secret } = this.#options
     const peer = options.peer ?? (await this.raw())
     const raw = await peer.dial(this.address)
-    const control = await raw.control({ ...(secret === undefined ? {} : { secret }), ...options.control })
+    const known = secret === undefined ? {} : { secret }
+    const control = await raw.control({ answersPings: true, ...known, ...options.control })
     await control.join()
     return { peer, raw, control, commands: commandsOf(control) }
   }

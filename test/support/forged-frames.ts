@@ -74,6 +74,17 @@ export function helloIn(frame: Uint8Array): Hello {
   return decoded.body
 }
 
+/** A key that signs frames as it should, and the proof inside the handshake not. */
+export function withBadProof(provider: KeyProvider): KeyProvider {
+  return {
+    ...provider,
+    sign: message => {
+      const isProof = new TextDecoder().decode(message.subarray(0, 12)) === 'koinon/noise'
+      return isProof ? systemRandom.bytes(64) : provider.sign(message)
+    },
+  }
+}
+
 export function flipped(frame: Uint8Array, byte: number, bit: number): Uint8Array {
   return frame.with(byte, (frame[byte] ?? 0) ^ (1 << bit))
 }

@@ -98,7 +98,9 @@ export async function startRawPeer(
         toStream(await connection.newStream(protocol, { maxOutboundStreams: 1024 }), peer)
       return {
         connection,
-        closed: within('the end of the connection', promise),
+        get closed() {
+          return within('the end of the connection', promise)
+        },
         stream,
         control: async (control = {}) =>
           startLink({ identity, memory, clock, peer }, await stream(PROTOCOLS.control), control),
@@ -146,6 +148,7 @@ function startLink({ identity, memory, clock, peer }: Ends, inner: ByteStream, o
           if ('body' in ping) link.send(FRAME_TYPES.pong, { id: ping.body.id, time: clock.now() })
         } else messages.push(message)
       },
+      onLeftOut: () => undefined,
       onRotation: () => undefined,
     },
   )
@@ -168,7 +171,9 @@ function startLink({ identity, memory, clock, peer }: Ends, inner: ByteStream, o
     stream,
     sent,
     established: joined,
-    ended: within('the end of the link', ended),
+    get ended() {
+      return within('the end of the link', ended)
+    },
     next,
     join: async () => {
       await established.promise
