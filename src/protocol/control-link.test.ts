@@ -60,6 +60,7 @@ function start(ours: Side, theirs: Side, stream: ReturnType<typeof createStreamP
       hasRoom: () => true,
       onEstablished: () => established.resolve(),
       onMessage: message => void messages.push(message),
+      onLeftOut: () => undefined,
       onRotation: () => void linked.rotations++,
     },
   )
