@@ -181,7 +181,7 @@ test('who gives up tells the sender, which lets the attachment go', async () => 
 
 test('who does not want an attachment says so before a byte is fetched, and its sender lets it go', async () => {
   const settled = Promise.withResolvers<OfferOutcome>()
-  const { sender, receiver } = createTransferPair({})
+  const { sender, receiver } = createTransferPair({ store: NO_STORE })
   const attachment = watchedAttachment(testBytes(4_000_000))
   const header = await sender.offer(RECEIVER, attachment, { onSettled: settled.resolve })
   receiver.decline(SENDER, header)
