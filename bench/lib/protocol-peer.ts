@@ -65,6 +65,7 @@ export function commandsOver(host: Awaited<ReturnType<typeof createHost>>): {
     dispatcher,
     requester,
     transfers,
+    limiter,
     penalties,
     isTrusted: () => false,
   })

@@ -2,7 +2,7 @@
  * Commands over sessions: turns the messages of joined peers into calls of the dispatcher and answers for the requester,
  * and back. Attachments that are too large for a message are offered, and fetched when somebody reads them.
  */
-import { type CancelTimer, type Clock, type Logger, messageOf, toHex } from '#base'
+import { type CancelTimer, type Clock, type Logger, messageOf, sleep, toHex } from '#base'
 import type { Host, HostMessage } from '#net'
 import {
   type AnswerError,
@@ -16,6 +16,7 @@ import {
   type OutgoingCancel,
   type OutgoingRequest,
   type Penalties,
+  type RateLimits,
   type RequestConnection,
   type Requester,
   toldOf,
@@ -44,6 +45,7 @@ export type CommandLinkDeps = {
   readonly dispatcher: Dispatcher
   readonly requester: Requester
   readonly transfers: Pick<Transfers, 'offer' | 'receive' | 'decline' | 'withdraw'>
+  readonly limiter: Pick<RateLimits, 'chargeBytes'>
   readonly penalties: Penalties
   /** Whether the owner of this node has named the peer. */
   readonly isTrusted: (peer: string) => boolean
@@ -95,7 +97,8 @@ export class CommandLink {
   }
 
   #receiveRequest(peer: string, type: number, bytes: Uint8Array): void {
-    const { dispatcher, penalties } = this.#deps
+    const { dispatcher, limiter, penalties } = this.#deps
+    limiter.chargeBytes(peer, 'in', bytes.byteLength)
     const request = decodeBody(requestSchema, bytes)
     if ('code' in request) {
       penalties.add(peer, 'malformed')
@@ -205,6 +208,7 @@ export class CommandLink {
       this.#say(peer, { type: FRAME_TYPES.response, body: { id, body } }, priority)
       return
     }
+    await this.#pace(peer, 'out', attachment.sizeBytes)
     const settled = Promise.withResolvers<void>()
     const header = await transfers.offer(peer, borrowed(attachment), { onSettled: () => settled.resolve() })
     try {
@@ -238,6 +242,13 @@ export class CommandLink {
     }
   }
 
+  /** Bytes beyond a peer's allowance wait until it has them. */
+  async #pace(peer: string, direction: 'in' | 'out', sizeBytes: number): Promise<void> {
+    const { clock, limiter } = this.#deps
+    const waitMs = limiter.chargeBytes(peer, direction, sizeBytes)
+    if (waitMs > 0) await sleep(clock, waitMs)
+  }
+
   /** The request has ended, or is sent again: nobody fetches what was offered with it. */
   #withdraw(peer: string, id: Uint8Array): void {
     const key = keyOf(peer, id)
@@ -257,7 +268,7 @@ export class CommandLink {
     const fetch = (signal: AbortSignal): Promise<Attachment> => {
       if (fetched === undefined) {
         const maxBytes = Math.max(sizeBytes, INLINE_ATTACHMENT_BYTES_MAX)
-        fetched = transfers.receive(peer, header, { maxBytes, signal })
+        fetched = this.#pace(peer, 'in', sizeBytes).then(() => transfers.receive(peer, header, { maxBytes, signal }))
         fetched.catch((error: unknown) => isPeerToBlame(error) && penalties.add(peer, 'bad-response'))
       }
       return fetched
