@@ -79,10 +79,18 @@ async function serve(config: NodeConfig, options: ServeOptions): Promise<Served>
   }
 }
 
-/** The environment; the swarm secret leaves the process's own copy, which children would inherit. */
+const SECRETS = [
+  'KOINON_SWARM_SECRET',
+  'KOINON_PASSPHRASE',
+  'KOINON_NODE_KEY',
+  'KOINON_NEXT_NODE_KEY',
+  'KOINON_PKCS11_PIN',
+]
+
+/** The environment; secrets leave the process's own copy, which children would inherit. */
 function takeEnvironment(): CliDeps['env'] {
   const env = { ...process.env }
-  delete process.env['KOINON_SWARM_SECRET']
+  for (const name of SECRETS) delete process.env[name]
   return env
 }
 

@@ -6,6 +6,7 @@ import { codeOf, KoinonError, messageOf } from '#base'
 import type { EngineFault } from '#engine'
 import type { FormatFault } from '#formats'
 import type { IdentityFault } from '#identity'
+import type { KeyringFault } from '#keyring'
 import type { NetFault } from '#net'
 import type { NodeFault } from '#node'
 import type { PipelineFault } from '#pipeline'
@@ -75,6 +76,9 @@ const NODE: Rows<NodeFault> = {
   NODE_PROMPT_INVALID: BAD,
   NODE_COMMAND_UNKNOWN: BAD,
   NODE_PEER_UNKNOWN: BAD,
+  NODE_KEY_GIVEN_UP: HIDDEN,
+  NODE_KEY_USED: BAD,
+  NODE_KEY_FIXED: BAD,
   NODE_STOPPED: BUSY,
 }
 
@@ -187,6 +191,8 @@ const STORAGE: Rows<StorageFault | IdentityFault> = {
   STORAGE_LOCKED: HIDDEN,
   STORAGE_UNUSABLE: HIDDEN,
   STORAGE_PERMISSIONS: HIDDEN,
+  STORAGE_KEY_EXISTS: HIDDEN,
+  STORAGE_HANDOVERS: HIDDEN,
   STORAGE_DATABASE: HIDDEN,
   STORAGE_FILE: HIDDEN,
   STORAGE_READ: HIDDEN,
@@ -200,9 +206,31 @@ const STORAGE: Rows<StorageFault | IdentityFault> = {
   IDENTITY_KEYS_EXHAUSTED: HIDDEN,
 }
 
+/** Only the node's owner rotates keys, over the local socket, and is told all. */
+const KEYRING: Rows<KeyringFault> = {
+  KEYRING_SOURCE_INVALID: HIDDEN,
+  KEYRING_MODULE: HIDDEN,
+  KEYRING_TOKEN_UNKNOWN: HIDDEN,
+  KEYRING_PIN_NEEDED: HIDDEN,
+  KEYRING_PIN_WRONG: HIDDEN,
+  KEYRING_PIN_LOCKED: HIDDEN,
+  KEYRING_KEY_UNKNOWN: HIDDEN,
+  KEYRING_KEY_EXISTS: HIDDEN,
+  KEYRING_KEY_TYPE: HIDDEN,
+  KEYRING_MECHANISM: HIDDEN,
+  KEYRING_TOKEN_FAILED: HIDDEN,
+  KEYRING_ACCESS: HIDDEN,
+  KEYRING_SERVICE_FAILED: HIDDEN,
+  KEYRING_BUSY: HIDDEN,
+  KEYRING_TIMEOUT: HIDDEN,
+  KEYRING_MESSAGE_SIZE: HIDDEN,
+  KEYRING_SIGNATURE_INVALID: HIDDEN,
+  KEYRING_CLOSED: HIDDEN,
+}
+
 /** Every code that may reach this surface. A test holds it against the modules' `errors.ts`. */
 export const HTTP_ERRORS: ReadonlyMap<string, Row> = new Map<string, Row>(
-  [BASE, API, NODE, PLANNER, PIPELINE, ENGINE, FORMATS, NET, STORAGE].flatMap(rows => Object.entries(rows)),
+  [BASE, API, NODE, PLANNER, PIPELINE, ENGINE, FORMATS, NET, STORAGE, KEYRING].flatMap(rows => Object.entries(rows)),
 )
 
 export type HttpError = {

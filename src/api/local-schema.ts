@@ -1,5 +1,7 @@
 /** Checks what comes over the local socket: requests in a node's own words. */
 import { z } from 'zod'
+import type { KeySource } from '#keyring'
+import type { KeyRotationRequest } from '#node'
 import { type CompletionRequest, PENALTY_TOKENS_MAX, STOP_TEXTS_MAX, TOKEN_ID_MAX, TOP_LOGPROBS_MAX } from '#wire'
 
 const tokens = z.custom<readonly number[]>(
@@ -45,3 +47,32 @@ export const completionRequestSchema: z.ZodType<CompletionRequest> = z.object({
 
 /** Query of `GET /local/plan`. */
 export const planQuerySchema = z.object({ model: z.string().min(1).max(4096) })
+
+const keySource: z.ZodType<KeySource> = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('file') }),
+  z.strictObject({ kind: z.literal('environment'), text: z.string().min(1).max(4096) }),
+  z.strictObject({
+    kind: z.literal('pkcs11'),
+    module: z.string().min(1).max(4096),
+    token: z.string().min(1).max(64),
+    serial: z.string().min(1).max(64).exactOptional(),
+    label: z.string().min(1).max(256).exactOptional(),
+    id: z
+      .string()
+      .regex(/^(?:[0-9a-f]{2}){1,64}$/)
+      .exactOptional(),
+    pin: z.string().max(256).exactOptional(),
+  }),
+  z.strictObject({
+    kind: z.literal('kms'),
+    key: z.string().min(1).max(2048),
+    region: z.string().min(1).max(64).exactOptional(),
+    endpoint: z.url().max(2048).exactOptional(),
+  }),
+])
+
+/** Body of `POST /local/rotate`. It may hold secrets: the socket is its owner's alone, and bodies are never logged. */
+export const keyRotationSchema: z.ZodType<KeyRotationRequest> = z.strictObject({
+  to: keySource.exactOptional(),
+  newPhrase: z.boolean().exactOptional(),
+})

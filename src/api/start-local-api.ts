@@ -10,7 +10,7 @@ import type { KoinonNode } from '#node'
 import type { CompletionEvent, CompletionRequest } from '#wire'
 import { ApiError } from './errors.ts'
 import { LOCAL_BODY_BYTES_MAX } from './limits.ts'
-import { completionRequestSchema, planQuerySchema } from './local-schema.ts'
+import { completionRequestSchema, keyRotationSchema, planQuerySchema } from './local-schema.ts'
 import { addOpenAiRoutes, openStream } from './openai-routes.ts'
 import { createServer, type Server } from './server.ts'
 
@@ -74,6 +74,7 @@ function addLocalRoutes(server: Server, deps: LocalApiDeps, options: LocalApiOpt
       return undefined
     }),
   )
+  app.post('/local/rotate', { schema: { body: keyRotationSchema } }, async ({ body }) => node.rotateKey(body))
   app.post('/local/stop', async (_request, reply) => {
     reply.raw.once('close', options.onStop)
     reply.code(202)

@@ -6,6 +6,8 @@ export type CliFault =
   | { readonly code: 'CLI_USAGE' }
   /** No node runs in the data directory. */
   | { readonly code: 'CLI_NO_NODE'; readonly dataDir: string }
+  /** There is no node key to work with. */
+  | { readonly code: 'CLI_NO_KEY'; readonly path: string }
   /** A model file that is not there, or a name that the node does not serve. */
   | { readonly code: 'CLI_MODEL_UNKNOWN'; readonly model: string }
   /** The node refused; `remote` is its own code. */

@@ -20,6 +20,7 @@ const EXIT_OF_CODE: Readonly<Record<CliError['code'], ExitCode>> = {
   CLI_USAGE: EXIT.usage,
   CLI_NO_NODE: EXIT.noNode,
   CLI_INTERRUPTED: EXIT.interrupted,
+  CLI_NO_KEY: EXIT.failed,
   CLI_MODEL_UNKNOWN: EXIT.failed,
   CLI_NODE_REFUSED: EXIT.failed,
   CLI_ANSWER_INVALID: EXIT.failed,

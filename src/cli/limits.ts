@@ -23,3 +23,9 @@ export const SECRET_BYTES_MIN = 16
 
 /** Longest swarm secret that is read, in bytes. */
 export const SECRET_BYTES_MAX = 1_024
+
+/** Characters of a line that is typed at a question, and bytes of a file with a passphrase or a PIN. */
+export const TYPED_CHARS_MAX = 4_096
+
+/** Lines over which the words of a seed phrase may be spread. */
+export const PHRASE_LINES_MAX = 24

@@ -4,6 +4,7 @@
  */
 import { type ClientRequest, type IncomingMessage, request as httpRequest } from 'node:http'
 import { abortError, type Clock, messageOf, withDeadline } from '#base'
+import type { KeyRotated, KeyRotationRequest } from '#node'
 import type { CompletionEvent, CompletionRequest, ModelSummary, NodeStatus, PeerSummary, PlanReport } from '#wire'
 import { CliError } from './errors.ts'
 import { LOCAL_ANSWER_BYTES_MAX, LOCAL_ANSWER_MS_MAX, LOCAL_CONNECT_MS_MAX, LOCAL_EVENT_BYTES_MAX } from './limits.ts'
@@ -15,6 +16,8 @@ export interface LocalClient {
   plan(model: string): Promise<PlanReport>
   /** Aborting the signal ends the connection, which cancels the generation on every stage. */
   complete(request: CompletionRequest, options: { readonly signal: AbortSignal }): AsyncGenerator<CompletionEvent>
+  /** Goes over to another key. */
+  rotateKey(request: KeyRotationRequest): Promise<KeyRotated>
   /** Asks the node to stop; resolves when it has agreed. */
   stop(): Promise<void>
 }
@@ -28,10 +31,15 @@ export type LocalClientOptions = {
 
 /** @throws CliError from every method: CLI_NO_NODE, CLI_NODE_REFUSED, CLI_NODE_SILENT, CLI_ANSWER_INVALID */
 export function createLocalClient(deps: { readonly clock: Clock }, options: LocalClientOptions): LocalClient {
-  const ask = async <T>(method: 'GET' | 'POST', path: string): Promise<T> => {
+  const ask = async <T>(method: 'GET' | 'POST', path: string, body?: unknown): Promise<T> => {
     const deadline = { what: 'the node', timeoutMs: LOCAL_ANSWER_MS_MAX }
     const text = await withDeadline(deps.clock, deadline, async signal => {
-      const response = await open(deps.clock, options, { method, path, signal })
+      const response = await open(deps.clock, options, {
+        method,
+        path,
+        signal,
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      })
       return readText(response)
     }).catch((error: unknown) => {
       if (error instanceof CliError) throw error
@@ -45,6 +53,7 @@ export function createLocalClient(deps: { readonly clock: Clock }, options: Loca
     peers: () => ask('GET', '/local/peers'),
     models: () => ask('GET', '/local/models'),
     plan: model => ask('GET', `/local/plan?model=${encodeURIComponent(model)}`),
+    rotateKey: request => ask('POST', '/local/rotate', request),
     stop: async () => {
       await ask('POST', '/local/stop')
     },

@@ -63,6 +63,7 @@ class EchoNode implements KoinonNode {
   plan = (): never => assert.fail('not planned here')
   status = (): NodeStatus => status
   ask = async (): Promise<{ readonly body: unknown }> => ({ body: {} })
+  rotateKey = async (): Promise<{ readonly from: string; readonly to: string }> => ({ from: 'a', to: 'b' })
   health = (): { readonly ok: boolean } => ({ ok: true })
   setApi = (): void => undefined
 

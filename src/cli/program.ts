@@ -6,6 +6,7 @@ import { addChat } from './chat.ts'
 import { addDoctor } from './doctor.ts'
 import { CliError } from './errors.ts'
 import { EXIT, type ExitCode, exitCodeOf } from './exit-codes.ts'
+import { addKeys } from './keys.ts'
 import { addModels } from './models.ts'
 import { addPeers } from './peers.ts'
 import { addPlan } from './plan.ts'
@@ -70,6 +71,7 @@ function createProgram(deps: CliDeps, setExitCode: (code: ExitCode) => void): Co
   addPlan(program, deps)
   addStatus(program, deps)
   addDoctor(program, deps, setExitCode)
+  addKeys(program, deps)
   addAudit(program, deps, setExitCode)
   addStop(program, deps)
   return program

@@ -12,6 +12,7 @@ import type { Complete } from './answer.ts'
 import { clientOf, type DataDirFlags, dataDirOf } from './data-dir.ts'
 import { type EngineFlags, engineConfig } from './engine-options.ts'
 import { CliError } from './errors.ts'
+import { keyConfig } from './key-options.ts'
 import type { LocalClient } from './local-client.ts'
 import { modelFile } from './model-file.ts'
 import { createProgress } from './progress.ts'
@@ -112,6 +113,7 @@ async function openOwnNode(
     mdns: false,
     slots: 1,
     ...engineConfig(options.flags),
+    ...(options.isTemporary ? {} : await keyConfig(deps, {}, dataDir)),
   }
   try {
     const served = await deps.serve(config, {

@@ -43,7 +43,11 @@ export interface Signals {
 export type CliDeps = {
   readonly stdout: Output
   readonly stderr: Output
-  readonly stdin: NodeJS.ReadableStream & { readonly isTTY?: boolean }
+  readonly stdin: NodeJS.ReadableStream & {
+    readonly isTTY?: boolean
+    /** Of a terminal: whether keys come as they are typed, and nothing is shown of them. */
+    setRawMode?(isRaw: boolean): unknown
+  }
   /** Where a person edits lines: the terminal, where both standard input and output are one; else undefined. */
   readonly lineEditor: NodeJS.WritableStream | undefined
   readonly env: Readonly<Record<string, string | undefined>>

@@ -8,16 +8,20 @@ import type { LayerChoice, NodeConfig } from '#node'
 import { addDataDirOption, type DataDirFlags, dataDirOf } from './data-dir.ts'
 import { addEngineOptions, type EngineFlags, engineConfig, SLOTS_DEFAULT } from './engine-options.ts'
 import { CliError, usageError } from './errors.ts'
+import { addKeyOption, keyConfig, type KeyFlags } from './key-options.ts'
 import { STOP_MS_MAX } from './limits.ts'
 import { modelFile } from './model-file.ts'
 import { collect, integerIn, LOG_LEVELS, parseApiAddress, parseLayers, parseMultiaddr } from './parse.ts'
+import { addPassphraseOption, type PassphraseFlags } from './passphrase.ts'
 import { readSecret } from './secret.ts'
 import { abortOnSignal, type Interruption } from './signals.ts'
 import type { CliDeps, Served } from './types.ts'
 import { createUpPrinter, type UpPrinter } from './up-printer.ts'
 
 type UpFlags = DataDirFlags &
-  EngineFlags & {
+  EngineFlags &
+  KeyFlags &
+  PassphraseFlags & {
     readonly model?: string
     readonly layers: LayerChoice
     readonly expectNodes?: number
@@ -26,6 +30,7 @@ type UpFlags = DataDirFlags &
     readonly api: ReturnType<typeof parseApiAddress>
     readonly temporary?: boolean
     readonly secretFile?: string
+    readonly hybridSignatures?: boolean
     readonly mdns?: boolean
     readonly slots: number
     readonly logLevel: LogLevel
@@ -57,6 +62,9 @@ export function addUp(program: Command, deps: CliDeps): void {
         .default({ host: '127.0.0.1', port: 11_435 }, '127.0.0.1:11435'),
     )
   addDataDirOption(command)
+  addKeyOption(command)
+  addPassphraseOption(command)
+    .option('--hybrid-signatures', 'sign handshakes with ML-DSA-65 too, against quantum computers to come')
     .option('--temporary', 'keep nothing: use a data directory that is removed at the end')
     .option('--secret-file <file>', 'only nodes with this secret may connect (env KOINON_SWARM_SECRET)')
     .option('--mdns', 'look for nodes on the local network')
@@ -84,7 +92,7 @@ async function up(deps: CliDeps, flags: UpFlags): Promise<void> {
   const dataDir = flags.temporary === true ? await mkdtemp(join(tmpdir(), 'koinon-')) : dataDirOf(deps, flags)
   const stopping = watchForStop(deps, flags)
   try {
-    const config = nodeConfig(deps, dataDir, flags)
+    const config = { ...nodeConfig(deps, dataDir, flags), ...(await keyConfig(deps, flags, dataDir)) }
     const served = await deps.serve(config, {
       ...(flags.api === 'none' ? {} : { api: flags.api }),
       hasLocalSocket: true,
@@ -173,6 +181,7 @@ function nodeConfig(deps: CliDeps, dataDir: string, flags: UpFlags): NodeConfig 
     peers: flags.peer ?? [],
     listen: flags.listen ?? [LISTEN_DEFAULT],
     mdns: flags.mdns === true,
+    hybridSignatures: flags.hybridSignatures === true,
     slots: flags.slots,
     ...(secret === undefined ? {} : { secret }),
     ...engineConfig(flags),

@@ -1,5 +1,5 @@
 /** Builds a whole node: opens, loads and connects its parts in order. What fails half-way takes the rest down with it. */
-import { formatLayers } from '#base'
+import { formatLayers, type Logger } from '#base'
 import {
   createEdgeEngine,
   createStageEngine,
@@ -26,7 +26,7 @@ import { memoryForLayers } from './own-offer.ts'
 import { OwnStage } from './own-stage.ts'
 import { type Choice, chooseLayers } from './placement.ts'
 import { Stopper } from './stopper.ts'
-import type { KoinonNode, NodeConfig, NodeDeps, NodeProgress } from './types.ts'
+import type { KeyRotated, KeyRotationRequest, KoinonNode, NodeConfig, NodeDeps, NodeProgress } from './types.ts'
 
 /** How many steps of loading are reported. */
 const LOAD_REPORTS = 50
@@ -66,23 +66,15 @@ export async function createNode(
 async function start(build: Build): Promise<KoinonNode> {
   const { deps, config, stopper, signal } = build
   const startedAt = deps.clock.monotonic()
-  const dataDir = await openDataDir(config.dataDir, deps)
-  stopper.add('the data directory', () => dataDir.close())
+  const { dataDir, own } = await openKeptThings(build)
   build.onProgress('reading the model', {})
   const model = await openModel({ modelIds: dataDir.modelIds, onProgress: build.onProgress }, config.model, {
     contextMax: config.contextMax,
     signal,
   })
-  if (model.contextMax > model.config.contextTrain) {
-    deps.log.warn('the context is longer than the model was trained for', {
-      context: model.contextMax,
-      trained: model.config.contextTrain,
-    })
-  }
+  warnOfContext(deps.log, model)
   const memoryBytes = memoryForLayers(config, model)
   const { edge, report, weightBytesPerSecond } = await startEdges(build, model)
-  const own = await openOwnIdentity(dataDir)
-  recordLife(dataDir, own, stopper)
   const net = await createNetwork({
     ...deps,
     config,
@@ -113,6 +105,7 @@ async function start(build: Build): Promise<KoinonNode> {
     startedAt,
     stopper,
     ask: (peer, asked, options) => commands.ask(peer, asked, options),
+    rotateKey: request => rotateKey({ dataDir, own, host: net.host }, request),
     placement: { text: placement.text },
     gate: new Gate(deps.clock, {
       runningMax: COMPLETIONS_RUNNING_MAX,
@@ -158,6 +151,12 @@ function registerCommands(
   for (const command of createCommands(services)) commands.registry.register(command)
 }
 
+function warnOfContext(log: Logger, { contextMax, config }: LocalModel): void {
+  if (contextMax <= config.contextTrain) return
+  const facts = { context: contextMax, trained: config.contextTrain }
+  log.warn('the context is longer than the model was trained for', facts)
+}
+
 type Edges = { readonly edge: EdgeEngine; readonly report: EdgeReport; readonly weightBytesPerSecond: number }
 
 /** The speed is measured only where it is planned with before anything is loaded: it costs a second of computing. */
@@ -188,11 +187,36 @@ function loadOptions(phase: string, { onProgress, signal }: Pick<Build, 'onProgr
   }
 }
 
-/** The audit log says from when to when the node ran, and is signed from here on. */
-function recordLife(dataDir: DataDir, { identity }: OwnIdentity, stopper: Stopper): void {
-  dataDir.audit.setSigner(identity.provider)
-  dataDir.audit.record('node-started', { peer: identity.peer, agent: AGENT })
-  stopper.add('the audit log', () => dataDir.audit.record('node-stopped', { peer: identity.peer }))
+/**
+ * The data directory, and with it the key: before anything that takes longer, since people mistype passphrases. The
+ * audit log says from when to when the node ran, and is signed from here on.
+ */
+async function openKeptThings({ deps, config, stopper }: Build): Promise<{ dataDir: DataDir; own: OwnIdentity }> {
+  const opened: { own?: OwnIdentity } = {}
+  // Stopped after the data directory, whose audit log signs its end.
+  stopper.add('the node key', async () => opened.own?.close())
+  const dataDir = await openDataDir(config.dataDir, deps)
+  stopper.add('the data directory', () => dataDir.close())
+  const own = await openOwnIdentity(deps, config, dataDir.keys)
+  opened.own = own
+  const { peer, provider } = own.identity
+  dataDir.audit.setSigner(provider)
+  if (own.isNew) dataDir.audit.record('key-created', { peer })
+  dataDir.audit.record('node-started', { peer, agent: AGENT })
+  stopper.add('the audit log', () => dataDir.audit.record('node-stopped', { peer }))
+  return { dataDir, own }
+}
+
+/** On the disk first, then to the peers: a node that is killed in between tells them when it starts again. */
+async function rotateKey(
+  { dataDir, own, host }: { readonly dataDir: DataDir; readonly own: OwnIdentity; readonly host: Host },
+  request: KeyRotationRequest | undefined,
+): Promise<KeyRotated> {
+  const { from, to, signer, statement } = await own.rotate(request)
+  dataDir.audit.record('key-rotated', { peer: to, former: from })
+  dataDir.audit.setSigner(signer)
+  host.rotate(signer, statement)
+  return { from, to }
 }
 
 async function listen({ deps, onProgress }: Build, host: Host): Promise<void> {

@@ -25,6 +25,12 @@ export type NodeFault =
   | { readonly code: 'NODE_COMMAND_UNKNOWN'; readonly command: string }
   /** The peer is not connected. */
   | { readonly code: 'NODE_PEER_UNKNOWN'; readonly peer: string }
+  /** The key has handed over to another one and is not the node's any more. */
+  | { readonly code: 'NODE_KEY_GIVEN_UP'; readonly peer: string; readonly successor: string }
+  /** A key cannot be handed over to: it is or was this node's. */
+  | { readonly code: 'NODE_KEY_USED'; readonly peer: string }
+  /** Where the key lies no further one is made; the new one must be named. */
+  | { readonly code: 'NODE_KEY_FIXED'; readonly kind: string }
   /** The node is going down. */
   | { readonly code: 'NODE_STOPPED' }
 

@@ -1,6 +1,7 @@
 /** A whole node: builds the modules, wires them together, starts and stops them. */
 export { createNode } from './create-node.ts'
 export type { NodeFault } from './errors.ts'
+export { openOwnIdentity } from './own-identity.ts'
 export { type FilePlanConfig, planFile } from './plan-file.ts'
 export { type ChoiceRequests, fromChatRequest, fromTextRequest } from './to-request.ts'
 export type * from './types.ts'

@@ -13,6 +13,7 @@ export type NodeParts = StatusDeps &
     readonly placement: { text: string }
     readonly stopper: Stopper
     readonly ask: KoinonNode['ask']
+    readonly rotateKey: KoinonNode['rotateKey']
   }
 
 export function toNode(parts: NodeParts): KoinonNode {
@@ -39,6 +40,7 @@ export function toNode(parts: NodeParts): KoinonNode {
       yield* complete(answering, asked, { signal: AbortSignal.any([options.signal, stopper.signal]) })
     },
     ask: (peer, asked, options) => parts.ask(peer, asked, options),
+    rotateKey: request => parts.rotateKey(request),
     health: () => (stopper.signal.aborted ? { ok: false, reason: 'the node is stopping' } : describeHealth(parts)),
     setApi: address => {
       api = address

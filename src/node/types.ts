@@ -1,5 +1,6 @@
 /** A whole node, as the surfaces (HTTP API, command line) see it. */
 import type { EngineOptions } from '#engine'
+import type { KeySource } from '#keyring'
 import type { Attachment } from '#protocol'
 import type { Clock, LayerRange, Logger, Random } from '#base'
 import type { CompletionEvent, CompletionRequest, ModelSummary, NodeStatus, PeerSummary, PlanReport } from '#wire'
@@ -21,6 +22,12 @@ export type NodeConfig = {
   readonly listen: readonly string[]
   readonly secret?: Uint8Array
   readonly mdns: boolean
+  /** Where the node's key lies. @default the data directory */
+  readonly key?: KeySource
+  /** Opens the key of the data directory, and protects one that is made there. A secret. */
+  readonly passphrase?: string
+  /** Sign handshakes with ML-DSA-65 beside Ed25519, where the key is in this process. @default false */
+  readonly hybridSignatures?: boolean
   /** Peer ids that may give every command: load other layers, for one. @default none */
   readonly trust?: readonly string[]
   /** Files with commands of the owner's own. */
@@ -33,6 +40,17 @@ export type NodeConfig = {
   /** Bytes that weights and KV may take; undefined: 80 % of what is free. */
   readonly memoryMax?: number
 }
+
+/** To which key a node goes over. */
+export type KeyRotationRequest = {
+  /** Where the new key lies. @default the next key of the seed phrase, in the key file */
+  readonly to?: KeySource
+  /** Begin a new seed phrase in the key file: for a phrase that others may know. @default false */
+  readonly newPhrase?: boolean
+}
+
+/** Peer ids. */
+export type KeyRotated = { readonly from: string; readonly to: string }
 
 export type NodeProgress = (
   phase: string,
@@ -65,6 +83,8 @@ export interface KoinonNode {
     asked: { readonly name: string; readonly body: unknown },
     options: { readonly signal: AbortSignal; readonly onEvent?: (event: unknown) => void | Promise<void> },
   ): Promise<{ readonly body: unknown; readonly attachment?: Attachment }>
+  /** Goes over to another key, and tells every peer. @throws NodeError, KeyringError, StorageError, IdentityError */
+  rotateKey(request?: KeyRotationRequest): Promise<KeyRotated>
   /** Whether a prompt could be answered now, and if not why (for /healthz). */
   health(): { readonly ok: boolean; readonly reason?: string }
   /** Tells the node where its HTTP API listens, for status. */

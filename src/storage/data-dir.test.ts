@@ -23,13 +23,13 @@ const modeOf = async (path: string): Promise<number> => (await stat(path)).mode 
 test('a new data directory and its key are private, and the key stays the same', { skip: isWindows }, async () => {
   const path = freshPath()
   const first = await openDataDir(path, deps)
-  const { peer } = await first.nodeKey()
+  const { peer } = await first.keys.loadOrCreate()
   assert.equal(await modeOf(path), 0o700)
   assert.equal(await modeOf(join(path, 'keys')), 0o700)
   assert.equal(await modeOf(join(path, 'keys', 'node.key')), 0o600)
   await first.close()
   const second = await openDataDir(path, deps)
-  assert.equal((await second.nodeKey()).peer, peer)
+  assert.equal((await second.keys.loadOrCreate()).peer, peer)
   await second.close()
 })
 
@@ -69,9 +69,9 @@ test('the lock of another process holds until it is killed, and not longer', asy
 test('a key file that others can read is refused', { skip: isWindows }, async () => {
   const path = freshPath()
   const data = await openDataDir(path, deps)
-  await data.nodeKey()
+  await data.keys.loadOrCreate()
   await chmod(join(path, 'keys', 'node.key'), 0o640)
-  await assert.rejects(data.nodeKey(), { code: 'STORAGE_PERMISSIONS', message: /chmod 600/ })
+  await assert.rejects(data.keys.loadOrCreate(), { code: 'STORAGE_PERMISSIONS', message: /chmod 600/ })
   await data.close()
 })
 
@@ -80,7 +80,7 @@ test('a damaged key file is an error and stays as it is', async () => {
   const data = await openDataDir(path, deps)
   await mkdir(join(path, 'keys'))
   await writeFile(join(path, 'keys', 'node.key'), 'not a key', { mode: 0o600 })
-  await assert.rejects(data.nodeKey(), { code: 'IDENTITY_KEY_INVALID' })
+  await assert.rejects(data.keys.loadOrCreate(), { code: 'IDENTITY_KEY_INVALID' })
   assert.equal(await readFile(join(path, 'keys', 'node.key'), 'utf8'), 'not a key')
   await data.close()
 })
@@ -90,8 +90,8 @@ test('a key that was being written when its process was killed is written anew',
   const data = await openDataDir(path, deps)
   await mkdir(join(path, 'keys'))
   await writeFile(join(path, 'keys', 'node.key.new'), 'half a k', { mode: 0o644 })
-  const { peer } = await data.nodeKey()
-  assert.equal((await data.nodeKey()).peer, peer)
+  const { peer } = await data.keys.loadOrCreate()
+  assert.equal((await data.keys.loadOrCreate()).peer, peer)
   await data.close()
 })
 

@@ -3,6 +3,7 @@
  *
  *   lock.db, node.pid   the lock and who holds it
  *   keys/node.key       the node key, 0600
+ *   keys/handovers      the statements of former keys, 0600
  *   node.db             SQLite, 0600: what a node remembers
  *   node.sock           control socket (elsewhere where the path is too long; a pipe on Windows)
  */
@@ -10,9 +11,8 @@ import { mkdir, realpath, rm, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join, posix, win32 } from 'node:path'
 import { type Clock, type Logger, messageOf, type Random, silentLogger } from '#base'
-import type { NodeIdentity } from '#identity'
 import { StorageError } from './errors.ts'
-import { loadOrCreateKey } from './key-file.ts'
+import { createKeyStore, type KeyStore } from './key-file.ts'
 import { lockDataDir } from './lock.ts'
 import { type NodeStores, openNodeDatabase } from './node-database.ts'
 import { prepareSocket } from './socket-path.ts'
@@ -22,8 +22,7 @@ export interface DataDir extends NodeStores {
   readonly path: string
   /** Where the control socket is to be served. Nothing is there: what a killed node left was removed. */
   readonly socketPath: string
-  /** Loads the node key, or makes one the first time. @throws StorageError, IdentityError */
-  nodeKey(): Promise<NodeIdentity>
+  readonly keys: KeyStore
   /** Ends the audit log, closes the database and gives the lock back. Idempotent. */
   close(): Promise<void>
 }
@@ -51,7 +50,7 @@ export async function openDataDir(path: string, deps: DataDirDeps): Promise<Data
       path: directory,
       socketPath,
       ...stores,
-      nodeKey: () => loadOrCreateKey(directory, deps.random),
+      keys: createKeyStore(directory, deps),
       close: async () => {
         await close()
         unlock()
@@ -61,6 +60,21 @@ export async function openDataDir(path: string, deps: DataDirDeps): Promise<Data
     unlock()
     throw error
   }
+}
+
+export interface LockedKeys extends KeyStore {
+  /** Gives the lock back. Idempotent. */
+  close(): void
+}
+
+/**
+ * The keys of a data directory, for whoever writes them while no node runs.
+ * @throws StorageError STORAGE_LOCKED, STORAGE_UNUSABLE, STORAGE_PERMISSIONS
+ */
+export async function openKeyStore(path: string, deps: { readonly random: Random }): Promise<LockedKeys> {
+  const directory = await makePrivate(path)
+  const close = lockDataDir(directory)
+  return Object.assign(createKeyStore(directory, deps), { close })
 }
 
 async function makePrivate(path: string): Promise<string> {

@@ -8,6 +8,10 @@ export type StorageFault =
   | { readonly code: 'STORAGE_UNUSABLE'; readonly path: string }
   /** Others could read or replace what must be private. */
   | { readonly code: 'STORAGE_PERMISSIONS'; readonly path: string }
+  /** There is a node key already, which nobody asked to replace. */
+  | { readonly code: 'STORAGE_KEY_EXISTS'; readonly path: string }
+  /** The list of the node's own hand-over statements is damaged. */
+  | { readonly code: 'STORAGE_HANDOVERS'; readonly path: string }
   /** `node.db` is damaged or of a later version. */
   | { readonly code: 'STORAGE_DATABASE'; readonly path: string }
   /** The file is not there, not a regular file, or may not be read. */

@@ -2,8 +2,17 @@
 
 const DAY_MS = 24 * 60 * 60 * 1000
 
-/** Bytes of a key file: one key is about 120. */
+/** Bytes of a key file: one key is about 250, encrypted. */
 export const KEY_FILE_BYTES_MAX = 4096
+
+/** Hand-over statements of a node's own keys that are kept; the oldest go first. */
+export const HANDOVER_LINES_MAX = 32
+
+/** Bytes of the list of these statements. */
+export const HANDOVERS_BYTES_MAX = 24 * 1024
+
+/** The newest of these statements, which peers are told: as many as they take. */
+export const HANDOVERS_TOLD_MAX = 16
 
 /** Bytes of a socket's path: Linux takes 107, macOS 103. */
 export const SOCKET_PATH_BYTES_MAX = 100

@@ -1,6 +1,6 @@
 /** A node that says what it is told to say: the HTTP surface is tested over it without engines or a network. */
 import { abortable } from '#base'
-import type { KoinonNode } from '#node'
+import type { KeyRotationRequest, KoinonNode } from '#node'
 import type { CompletionEvent, CompletionRequest, ModelSummary, PlanReport, TokenInfo } from '#wire'
 
 export const MODEL_ID = 'ab'.repeat(32)
@@ -29,6 +29,8 @@ export type ScriptedNode = KoinonNode & {
   readonly requests: CompletionRequest[]
   /** The signal of each request. */
   readonly signals: AbortSignal[]
+  /** What the key was to be rotated to. */
+  readonly rotations: (KeyRotationRequest | undefined)[]
   /** Resolves when no completion runs. */
   idle(): Promise<void>
   readonly api: { address?: string }
@@ -87,11 +89,13 @@ function tokenInfo(token: number, text: string, request: CompletionRequest): Tok
 export function createScriptedNode(script: Script = saying(['Once', ' upon', ' a', ' time'])): ScriptedNode {
   const requests: CompletionRequest[] = []
   const signals: AbortSignal[] = []
+  const rotations: (KeyRotationRequest | undefined)[] = []
   const api: { address?: string } = {}
   const running = new Set<Promise<void>>()
   return {
     requests,
     signals,
+    rotations,
     api,
     idle: async () => {
       await Promise.all(running)
@@ -128,6 +132,10 @@ export function createScriptedNode(script: Script = saying(['Once', ' upon', ' a
       }
     },
     ask: async () => ({ body: {} }),
+    rotateKey: async request => {
+      rotations.push(request)
+      return { from: 'self', to: 'next' }
+    },
     health: () => ({ ok: true }),
     setApi: address => {
       api.address = address
