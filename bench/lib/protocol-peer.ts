@@ -57,7 +57,7 @@ export function commandsOver(host: Awaited<ReturnType<typeof createHost>>): {
   const refuse = (): never => {
     throw new Error('nothing here has an attachment')
   }
-  const transfers = { offer: refuse, receive: refuse, decline: refuse, withdraw: refuse }
+  const transfers = { offer: refuse, receive: refuse, decline: refuse, withdraw: refuse, withdrawAll: () => undefined }
   const link = new CommandLink({
     ...deps,
     host,

@@ -44,7 +44,7 @@ export type CommandLinkDeps = {
   readonly registry: CommandRegistry
   readonly dispatcher: Dispatcher
   readonly requester: Requester
-  readonly transfers: Pick<Transfers, 'offer' | 'receive' | 'decline' | 'withdraw'>
+  readonly transfers: Pick<Transfers, 'offer' | 'receive' | 'decline' | 'withdraw' | 'withdrawAll'>
   readonly limiter: Pick<RateLimits, 'chargeBytes'>
   readonly penalties: Penalties
   /** Whether the owner of this node has named the peer. */
@@ -79,7 +79,7 @@ export class CommandLink {
   }
 
   #left(peer: string): void {
-    const { clock, dispatcher, requester } = this.#deps
+    const { clock, dispatcher, requester, transfers } = this.#deps
     requester.lost(peer)
     this.#away.set(
       peer,
@@ -87,6 +87,8 @@ export class CommandLink {
         this.#away.delete(peer)
         dispatcher.callerGone(peer)
         requester.gone(peer)
+        // Answers that wait to be fetched hold their bytes, and a place that others may need.
+        transfers.withdrawAll(peer)
       }),
     )
   }
