@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { after, before } from 'node:test'
 import { type AuditEntry, readAuditLog } from '#storage'
 import { startSwarm, type Swarm, type SwarmNode, until } from '../../tools/swarm.ts'
+import { koinon } from './command.ts'
 import { type CommandAnswer, commandsOf, type RawCommands } from './raw-commands.ts'
 import { type RawConnection, type RawControl, type RawControlOptions, type RawPeer, startRawPeer } from './raw-peer.ts'
 
@@ -45,6 +46,8 @@ export interface AttackedNode {
   audited(peer: string): readonly AuditEntry[]
   /** Waits until the audit log says it. */
   hears(peer: string, kind: string): Promise<AuditEntry>
+  /** What `koinon audit log --json` prints. */
+  auditCommand(args: readonly string[]): Promise<unknown>
   /** Ends the process, in order or not, and starts it again in its data directory. */
   restart(how: 'stop' | 'kill'): Promise<void>
 }
@@ -140,6 +143,12 @@ class Attacked implements AttackedNode {
   async hears(peer: string, kind: string): Promise<AuditEntry> {
     const find = async (): Promise<AuditEntry | undefined> => this.audited(peer).find(entry => entry.kind === kind)
     return until(find, { what: `an entry "${kind}" in the audit log`, timeoutMs: 5000 })
+  }
+
+  async auditCommand(args: readonly string[]): Promise<unknown> {
+    const { code, stdout, stderr } = await koinon(['audit', 'log', '--json', '--data-dir', this.#dataDir, ...args])
+    assert.deepEqual([code, stderr], [0, ''])
+    return JSON.parse(stdout)
   }
 
   async restart(how: 'stop' | 'kill'): Promise<void> {
