@@ -3,8 +3,10 @@
  * whole file, and kept in memory (64 bytes for each MiB of the file).
  */
 import { abortable, toHex } from '#base'
+import { sha256 } from '#crypto'
 import { isPieceOf, modelId, PIECE_BYTES, type PieceTree, readGguf } from '#formats'
-import { openFileSource } from '#storage'
+import type { DigestedAttachment } from '#protocol'
+import { attachmentOfFile, openFileSource } from '#storage'
 import { CommandError } from './commands/errors.ts'
 import type { LocalModel } from './model-library.ts'
 
@@ -15,7 +17,12 @@ export type SharedFile = {
   readonly tree: PieceTree
 }
 
-export type Piece = { readonly offset: number; readonly bytes: Uint8Array; readonly proof: readonly Uint8Array[] }
+export type Piece = {
+  readonly offset: number
+  /** Holds neither memory nor an open file between its readings: many pieces may wait to be fetched. */
+  readonly attachment: DigestedAttachment
+  readonly proof: readonly Uint8Array[]
+}
 
 export class SharedFiles {
   readonly #model: LocalModel
@@ -65,7 +72,8 @@ export class SharedFiles {
       const bytes = await source.read(offset, Math.min(PIECE_BYTES, tree.size - offset))
       const proof = tree.proof(piece)
       if (!isPieceOf(tree, { piece, bytes, proof })) throw changed()
-      return { offset, bytes, proof }
+      const attachment = attachmentOfPiece(model.file, { offset, sizeBytes: bytes.byteLength, sha256: sha256(bytes) })
+      return { offset, attachment, proof }
     } finally {
       await source.close()
     }
@@ -89,6 +97,26 @@ export class SharedFiles {
     } finally {
       await source.close()
     }
+  }
+}
+
+/** The file may have changed by the time that it is read: then the digest does not fit, and the peer hears so. */
+function attachmentOfPiece(
+  file: string,
+  { offset, sizeBytes, sha256 }: { readonly offset: number; readonly sizeBytes: number; readonly sha256: Uint8Array },
+): DigestedAttachment {
+  return {
+    sizeBytes,
+    sha256,
+    read: async function* (options) {
+      const source = await openFileSource(file)
+      try {
+        yield* attachmentOfFile(source, { offset, sizeBytes }).read(options)
+      } finally {
+        await source.close()
+      }
+    },
+    release: () => Promise.resolve(),
   }
 }
 

@@ -1,7 +1,7 @@
 /** REQUEST_PIECE: the bytes of a piece as the attachment, with the hashes that prove it against the file's root alone. */
 import { z } from 'zod'
 import { toHex } from '#base'
-import { attachmentOfBytes, defineCommand } from '#protocol'
+import { defineCommand } from '#protocol'
 import { PIECE_DEADLINE_MS, PIECE_NUMBER_MAX } from '../limits.ts'
 import { hashSchema } from './schemas.ts'
 import type { CommandServices } from './services.ts'
@@ -31,16 +31,16 @@ export function requestPiece({ files }: CommandServices) {
     priority: 'low',
     handle: async ({ file: root, piece }, { signal }) => {
       const file = await files.find(root, { signal })
-      const { offset, bytes, proof } = await files.read(file, piece)
+      const { offset, attachment, proof } = await files.read(file, piece)
       const body = {
         file: root,
         piece,
         offset,
-        size: bytes.byteLength,
+        size: attachment.sizeBytes,
         file_size: file.tree.size,
         proof: proof.map(toHex),
       }
-      return { body, attachment: attachmentOfBytes(bytes) }
+      return { body, attachment }
     },
   })
 }
