@@ -4,8 +4,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { CIPHER_SUITES, type PeerSummary } from '#wire'
-import { startSwarm, type SwarmNode, until } from '../tools/swarm.ts'
+import { CIPHER_SUITES, GREEDY, type PeerSummary } from '#wire'
+import { startSwarm, type SwarmNode, until, untilWhole } from '../tools/swarm.ts'
 
 /** What a node says of its one peer, once that is so. */
 function peerOf(node: SwarmNode, isSo: (peer: PeerSummary) => boolean): Promise<PeerSummary> {
@@ -42,3 +42,46 @@ test('two nodes show version, capabilities, session, suite and rekeys; the sessi
   assert.equal(twice.session, atFirst.session)
   assert.equal((await peerOf(again, () => true)).session, atFirst.session)
 })
+
+test('a key is rotated while two nodes talk: session and generation go on, records move, and a restart keeps the name', async t => {
+  const directory = await mkdtemp(join(tmpdir(), 'koinon-rotation-'))
+  t.after(() => rm(directory, { recursive: true, force: true }))
+  const second = { layers: '4-8', args: ['--data-dir', join(directory, 'second')] }
+  await using swarm = await startSwarm({ nodes: [{ layers: '0-4' }], whole: false })
+  const [first] = swarm.nodes
+  assert.ok(first !== undefined)
+  const node = await swarm.add(second)
+  await untilWhole(first)
+  const alone = await answer(first)
+  const { session } = await peerOf(first, () => true)
+
+  const [during, rotated] = await Promise.all([answer(first), node.client.rotateKey({})])
+  assert.equal(rotated.from, node.ready.peer)
+  assert.deepEqual(during, alone)
+  const moved = await peerOf(first, ({ key }) => key === rotated.to)
+  assert.equal(moved.session, session)
+  assert.equal(moved.peer, node.ready.peer, 'the connection keeps its peer id until the next start')
+  assert.deepEqual(await answer(first), alone)
+
+  await node.stop()
+  const again = await swarm.add(second)
+  assert.equal(again.ready.peer, rotated.to)
+  const back = await peerOf(first, ({ peer }) => peer === rotated.to)
+  assert.equal(back.session, session, 'what was kept under the old id is the new one’s')
+  assert.deepEqual(await answer(first), alone)
+})
+
+async function answer(node: SwarmNode): Promise<readonly number[]> {
+  const tokens: number[] = []
+  const request = {
+    model: 'Storyteller',
+    prompt: { kind: 'text', text: 'Once upon a time there was a fox.' } as const,
+    sampling: GREEDY,
+    tokensMax: 64,
+    stop: [],
+  }
+  for await (const event of node.client.complete(request, { signal: new AbortController().signal })) {
+    if (event.kind === 'delta') tokens.push(...event.tokens.map(info => info.token))
+  }
+  return tokens
+}
