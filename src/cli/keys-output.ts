@@ -58,7 +58,7 @@ function phraseText({ hasPhrase, number }: KeyReport): string {
 }
 
 function handoverText({ handovers, handedOverAt }: KeyReport): string {
-  if (handovers === 0 || handedOverAt === undefined) return 'none: it is the first key of this node'
+  if (handovers === 0 || handedOverAt === undefined) return 'none known'
   return `${handovers}, the last on ${new Date(handedOverAt).toISOString().slice(0, 10)}`
 }
 

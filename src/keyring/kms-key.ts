@@ -116,10 +116,16 @@ const BUSY = new Set([
 const UNKNOWN = new Set(['NotFoundException', 'InvalidArnException'])
 const TYPE = new Set(['InvalidKeyUsageException', 'UnsupportedOperationException'])
 
+/** "AccessDeniedException" of the service, "ECONNREFUSED" of the way to it. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'unknown'
+  return error.name === 'Error' && 'code' in error && typeof error.code === 'string' ? error.code : error.name
+}
+
 /** By the name alone: the service's sentences name accounts and users. */
 function toKeyringError(error: unknown): KeyringError {
   if (error instanceof KeyringError) return error
-  const reason = error instanceof Error ? error.name : 'unknown'
+  const reason = reasonOf(error)
   const because = { cause: error }
   if (UNKNOWN.has(reason)) {
     return new KeyringError({ code: 'KEYRING_KEY_UNKNOWN', found: 0 }, 'the key service knows no such key', because)

@@ -9,7 +9,7 @@ const IS_PACKED = process.platform === 'win32'
 const IS_LITTLE = endianness() === 'LE'
 const POINTER_BYTES = koffi.sizeof('void *')
 
-export const ULONG_BYTES = koffi.sizeof('unsigned long')
+const ULONG_BYTES = koffi.sizeof('unsigned long')
 
 /** CK_VERSION is two bytes; the pointers of CK_FUNCTION_LIST follow it. */
 export const FUNCTION_LIST_OFFSET = IS_PACKED ? 2 : POINTER_BYTES

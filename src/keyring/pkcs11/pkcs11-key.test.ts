@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { generateKeyPairSync } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -211,8 +212,8 @@ test('a key that asks for the PIN before each signature gets it', { skip }, asyn
 test('an RSA key is not taken for a node key', { skip }, async () => {
   const source = freshSource()
   const file = join(hsm?.directory ?? '', 'rsa.pem')
-  const made = spawnSync('openssl', ['genpkey', '-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:1024', '-out', file])
-  assert.equal(made.status, 0, String(made.stderr))
+  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 1024 })
+  writeFileSync(file, privateKey.export({ type: 'pkcs8', format: 'pem' }))
   const args = ['--import', file, '--token', source.token, '--label', 'node', '--id', '01', '--pin', PIN]
   const imported = spawnSync('softhsm2-util', args, { encoding: 'utf8' })
   assert.equal(imported.status, 0, imported.stderr)
