@@ -8,7 +8,12 @@ import { errorCodesIn } from '../tools/tidy.ts'
 
 /** Codes in the modules that the surface stands on. The command line's own never come here. */
 function codesInSource(): readonly string[] {
-  const paths = globSync(['src/*/errors.ts', 'src/base/*.ts'])
+  const paths = globSync([
+    'src/*/{,*-}errors.ts',
+    'src/protocol/refusal.ts',
+    'src/node/commands/errors.ts',
+    'src/base/*.ts',
+  ])
     .map(path => path.replaceAll('\\', '/'))
     .filter(path => !path.startsWith('src/cli/') && !path.endsWith('.test.ts'))
   return paths.flatMap(path => errorCodesIn({ path, text: readFileSync(path, 'utf8') }))

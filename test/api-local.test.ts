@@ -9,7 +9,10 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { ApiError, startLocalApi } from '#api'
 import { ManualClock, seededRandom, silentLogger, TimeoutError } from '#base'
-import { type CompletionRequest, GREEDY, type OpenAiError } from '#wire'
+import type { KoinonNode } from '#node'
+import { attachmentOfBytes, ProtocolError } from '#protocol'
+import { type AskEvent, type CompletionRequest, GREEDY, type OpenAiError } from '#wire'
+import { ASK_PIECE_BYTES_MAX } from '../src/api/limits.ts'
 import {
   collect,
   createScriptedNode,
@@ -138,6 +141,109 @@ test('a command that goes away aborts its generation', async t => {
   response.destroy()
   await aborted
   await node.idle()
+})
+
+type Ask = KoinonNode['ask']
+
+/** A local socket whose node gives commands to peers by this function. */
+async function setUpAsk(t: TestContext, ask: Ask): Promise<string> {
+  const socket = await socketPath(t)
+  const deps = { clock: new ManualClock(), random: seededRandom(1), log: silentLogger }
+  const api = await startLocalApi(
+    { ...deps, node: { ...createScriptedNode(), ask } },
+    { socket, onStop: () => undefined },
+  )
+  t.after(() => api.stop())
+  return socket
+}
+
+const ASK = { peer: 'bob', command: 'ECHO', body: { text: 'a' }, wantsAttachment: true }
+
+test('a command for a peer is told event by event, then the answer and its attachment in pieces', async t => {
+  const whole = Uint8Array.from({ length: ASK_PIECE_BYTES_MAX + 10 }, (_, i) => i % 251)
+  let released = 0
+  const socket = await setUpAsk(t, async (peer, asked, { onEvent, attachment, deadlineMs, signal }) => {
+    assert.deepEqual([peer, asked], ['bob', { name: 'ECHO', body: { bytes: Uint8Array.of(0, 1, 255), list: [1] } }])
+    assert.equal(deadlineMs, 1500)
+    const brought = await collect(attachment?.read({ from: 0, signal }) ?? assert.fail('nothing was brought'))
+    assert.deepEqual(brought, [Uint8Array.of(1, 2, 3)])
+    await onEvent?.({ n: 1, bytes: Uint8Array.of(7) })
+    const release = async (): Promise<void> => void released++
+    return { body: { ok: true }, attachment: { ...attachmentOfBytes(whole), release } }
+  })
+  const body = { bytes: { '/': { bytes: 'AAH/' } }, list: [1] }
+  const { status, text } = await ask(socket, '/local/ask', { ...ASK, body, timeoutMs: 1500, attachment: 'AQID' })
+  const [event, answer, ...pieces] = lines(text) as AskEvent[]
+  assert.equal(status, 200)
+  assert.deepEqual(event, { kind: 'event', event: { n: 1, bytes: { '/': { bytes: 'Bw' } } } })
+  assert.deepEqual(answer, { kind: 'answer', body: { ok: true }, attachment: { sizeBytes: whole.byteLength } })
+  const bytes = pieces.map(piece => Buffer.from(piece.kind === 'bytes' ? piece.base64 : '', 'base64'))
+  assert.deepEqual(
+    bytes.map(piece => piece.byteLength),
+    [ASK_PIECE_BYTES_MAX, 10],
+  )
+  assert.ok(Buffer.concat(bytes).equals(whole))
+  assert.equal(released, 1)
+})
+
+test('an attachment that nobody wants is not read, and one that cannot be read is an error', async t => {
+  let released = 0
+  const attachment = {
+    sizeBytes: 9,
+    read: (): AsyncIterable<Uint8Array> => {
+      throw new TimeoutError('the peer', 7)
+    },
+    release: async () => void released++,
+  }
+  const socket = await setUpAsk(t, async () => ({ body: {}, attachment }))
+  const answer = { kind: 'answer', body: {}, attachment: { sizeBytes: 9 } }
+  assert.deepEqual(lines((await ask(socket, '/local/ask', { ...ASK, wantsAttachment: false })).text), [answer])
+  const failed = { kind: 'error', code: 'TIMEOUT', message: 'the peer took longer than 7 ms' }
+  assert.deepEqual(lines((await ask(socket, '/local/ask', ASK)).text), [answer, failed])
+  assert.equal(released, 2)
+})
+
+test('what a peer refuses is told with its own code and when to come back', async t => {
+  const fault = { code: 'PROTOCOL_REMOTE', peer: 'bob', remoteCode: 'PROTOCOL_BUSY', retryAfterMs: 900 } as const
+  const socket = await setUpAsk(t, () => Promise.reject(new ProtocolError(fault, 'the peer is busy')))
+  assert.deepEqual(lines((await ask(socket, '/local/ask', ASK)).text), [
+    {
+      kind: 'error',
+      code: 'PROTOCOL_REMOTE',
+      message: 'the peer is busy',
+      remoteCode: 'PROTOCOL_BUSY',
+      retryAfterMs: 900,
+    },
+  ])
+})
+
+test('a command line that goes away cancels its command', async t => {
+  const cancelled = Promise.withResolvers<unknown>()
+  const socket = await setUpAsk(t, async (_peer, _asked, { signal, onEvent }) => {
+    await onEvent?.({})
+    await once(signal, 'abort')
+    cancelled.resolve(signal.reason)
+    throw signal.reason
+  })
+  const response = await open(socket, '/local/ask', ASK)
+  await once(response, 'data')
+  response.destroy()
+  assert.ok((await cancelled.promise) instanceof ApiError)
+})
+
+test('a command in the wrong form is refused before the node sees it', async t => {
+  const socket = await setUpAsk(t, () => assert.fail('not asked'))
+  for (const wrong of [
+    {},
+    { ...ASK, peer: '' },
+    { ...ASK, timeoutMs: 0 },
+    { ...ASK, attachment: '!' },
+    { ...ASK, body: { deep: [{ '/': { bytes: '!' } }] } },
+  ]) {
+    const { status, text } = await ask(socket, '/local/ask', wrong)
+    assert.equal(status, 400, JSON.stringify(wrong))
+    assert.equal((JSON.parse(text) as OpenAiError).error.code, 'API_REQUEST_INVALID')
+  }
 })
 
 test('the order to stop is answered, then carried out', async t => {

@@ -8,9 +8,10 @@ import type { FormatFault } from '#formats'
 import type { IdentityFault } from '#identity'
 import type { KeyringFault } from '#keyring'
 import type { NetFault } from '#net'
-import type { NodeFault } from '#node'
+import type { CommandFault, NodeFault } from '#node'
 import type { PipelineFault } from '#pipeline'
 import type { PlanFault } from '#planner'
+import type { ProtocolFault, RefusalFault, SessionErrorFault, TransferFault } from '#protocol'
 import type { StorageFault } from '#storage'
 import type { OpenAiError } from '#wire'
 import type { ApiFault } from './errors.ts'
@@ -35,6 +36,9 @@ const LATE: Row = { status: 504 }
 /** Failed inside, but the sentence is for people and gives nothing away. */
 const FAILED: Row = { status: 500 }
 const BAD: Row = { status: 400 }
+const ABSENT: Row = { status: 404 }
+/** Well asked, but not as things are now. */
+const CONFLICT: Row = { status: 409 }
 const TOO_LONG: Row = { status: 400, openAiCode: 'context_length_exceeded' }
 const NO_MODEL: Row = { status: 404, openAiCode: 'model_not_found' }
 
@@ -63,9 +67,11 @@ const BASE = {
   TIMEOUT: LATE,
   STREAM_CLOSED: LOST,
   STREAM_RESET: LOST,
+  STREAM_TRUNCATED: LOST,
+  STREAM_TAMPERED: LOST,
 } as const satisfies Readonly<Record<string, Row>>
 
-const NODE: Rows<NodeFault> = {
+const NODE: Rows<NodeFault | CommandFault> = {
   NODE_MODEL_UNKNOWN: NO_MODEL,
   NODE_NO_ROUTE: BUSY,
   NODE_CONTEXT_EXCEEDED: TOO_LONG,
@@ -80,6 +86,56 @@ const NODE: Rows<NodeFault> = {
   NODE_KEY_USED: BAD,
   NODE_KEY_FIXED: BAD,
   NODE_STOPPED: BUSY,
+  NODE_STAGE_NONE: CONFLICT,
+  NODE_STAGE_IN_USE: CONFLICT,
+  NODE_LAYERS_NOT_SERVED: CONFLICT,
+  NODE_ROWS_INVALID: BAD,
+  NODE_FILE_UNKNOWN: ABSENT,
+  NODE_PIECE_UNKNOWN: ABSENT,
+  NODE_FILE_CHANGED: CONFLICT,
+  NODE_RATING_REFUSED: CONFLICT,
+}
+
+/** Commands between peers: our own refusals cross the wire under these codes, a peer's come as PROTOCOL_REMOTE. */
+const PROTOCOL: Rows<ProtocolFault | SessionErrorFault | RefusalFault> = {
+  PROTOCOL_UNKNOWN_TYPE: ABSENT,
+  PROTOCOL_NOT_AUTHORISED: { status: 403 },
+  PROTOCOL_RATE_LIMITED: { status: 429, retryAfterS: BUSY_RETRY_AFTER_S },
+  PROTOCOL_BUSY: BUSY,
+  PROTOCOL_DUPLICATE_ID: CONFLICT,
+  PROTOCOL_ANSWER_LOST: LOST,
+  PROTOCOL_BAD_REQUEST: BAD,
+  PROTOCOL_ATTACHMENT_SIZE: { status: 413 },
+  PROTOCOL_DEADLINE: LATE,
+  PROTOCOL_CANCELLED: { status: 499 },
+  PROTOCOL_STOPPING: BUSY,
+  PROTOCOL_INTERNAL: HIDDEN,
+  PROTOCOL_REMOTE: LOST,
+  PROTOCOL_BAD_RESPONSE: LOST,
+  PROTOCOL_CONNECTION_LOST: LOST,
+  PROTOCOL_REQUESTS_FULL: BUSY,
+  PROTOCOL_EVENTS_UNREAD: LOST,
+  PROTOCOL_COMMAND_INVALID: HIDDEN,
+  PROTOCOL_COMMAND_TAKEN: HIDDEN,
+  PROTOCOL_PLUGIN_INVALID: HIDDEN,
+  PROTOCOL_SESSION_CLOSED: LOST,
+  PROTOCOL_SESSION_EXHAUSTED: LOST,
+  PROTOCOL_MESSAGE_TOO_LONG: { status: 413 },
+  PROTOCOL_REFUSED: LOST,
+}
+
+const TRANSFER: Rows<TransferFault> = {
+  TRANSFER_TOO_LARGE: { status: 413 },
+  TRANSFER_BUSY: BUSY,
+  TRANSFER_QUOTA: FAILED,
+  TRANSFER_DISK_FULL: FAILED,
+  TRANSFER_STORE: HIDDEN,
+  TRANSFER_UNKNOWN: LOST,
+  TRANSFER_LOST: LOST,
+  TRANSFER_SOURCE: LOST,
+  TRANSFER_PROTOCOL: LOST,
+  TRANSFER_CORRUPT: LOST,
+  TRANSFER_STOPPED: BUSY,
 }
 
 const PLANNER: Rows<PlanFault> = {
@@ -230,7 +286,9 @@ const KEYRING: Rows<KeyringFault> = {
 
 /** Every code that may reach this surface. A test holds it against the modules' `errors.ts`. */
 export const HTTP_ERRORS: ReadonlyMap<string, Row> = new Map<string, Row>(
-  [BASE, API, NODE, PLANNER, PIPELINE, ENGINE, FORMATS, NET, STORAGE, KEYRING].flatMap(rows => Object.entries(rows)),
+  [BASE, API, NODE, PROTOCOL, TRANSFER, PLANNER, PIPELINE, ENGINE, FORMATS, NET, STORAGE, KEYRING].flatMap(rows =>
+    Object.entries(rows),
+  ),
 )
 
 export type HttpError = {

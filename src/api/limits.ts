@@ -32,3 +32,9 @@ export const STOP_GRACE_MS = 5_000
 
 /** Seconds after which a client that was told "busy" may try again (`Retry-After`). */
 export const BUSY_RETRY_AFTER_S = 1
+
+/** Longest that an answer of a peer may be waited for, in milliseconds: a day. */
+export const ASK_MS_MAX = 24 * 60 * 60 * 1000
+
+/** Bytes of an answer's attachment in one line to the command line, before base64. */
+export const ASK_PIECE_BYTES_MAX = 192 * 1024

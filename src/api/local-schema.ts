@@ -2,7 +2,9 @@
 import { z } from 'zod'
 import type { KeySource } from '#keyring'
 import type { KeyRotationRequest } from '#node'
+import { fromBase64, fromDagJson } from '#node'
 import { type CompletionRequest, PENALTY_TOKENS_MAX, STOP_TEXTS_MAX, TOKEN_ID_MAX, TOP_LOGPROBS_MAX } from '#wire'
+import { ASK_MS_MAX } from './limits.ts'
 
 const tokens = z.custom<readonly number[]>(
   value => Array.isArray(value) && value.every(token => Number.isInteger(token) && token >= 0 && token <= TOKEN_ID_MAX),
@@ -47,6 +49,28 @@ export const completionRequestSchema: z.ZodType<CompletionRequest> = z.object({
 
 /** Query of `GET /local/plan`. */
 export const planQuerySchema = z.object({ model: z.string().min(1).max(4096) })
+
+/** Body of `POST /local/ask`, with bytes as bytes. */
+export const askRequestSchema = z.object({
+  peer: z.string().min(1).max(100),
+  command: z.string().min(1).max(100),
+  body: z.unknown().transform((value, context) => {
+    const body = fromDagJson(value ?? {})
+    if (body === undefined) context.addIssue({ code: 'custom', message: 'bytes must be base64' })
+    return body
+  }),
+  timeoutMs: z.int().min(1).max(ASK_MS_MAX).exactOptional(),
+  attachment: z
+    .string()
+    .transform((text, context) => {
+      const bytes = fromBase64(text)
+      if (bytes !== undefined) return bytes
+      context.addIssue({ code: 'custom', message: 'expected base64' })
+      return z.NEVER
+    })
+    .exactOptional(),
+  wantsAttachment: z.boolean(),
+})
 
 const keySource: z.ZodType<KeySource> = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('file') }),

@@ -99,9 +99,11 @@ function answer(server: Server, deps: RouteDeps, work: Work): Promise<object | u
   })
 }
 
+export type StreamDeps = Pick<ServerDeps, 'clock'>
+
 /** Takes the connection over from Fastify, with the headers that its hooks have set. */
 export function openStream(
-  deps: Pick<ServerDeps, 'clock'>,
+  deps: StreamDeps,
   reply: FastifyReply,
   options: { readonly type: string; readonly signal: AbortSignal },
 ): Outlet {

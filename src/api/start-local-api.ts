@@ -8,6 +8,7 @@ import type { Server as HttpServer } from 'node:http'
 import { type Clock, type Logger, messageOf, type Random } from '#base'
 import type { KoinonNode } from '#node'
 import type { CompletionEvent, CompletionRequest } from '#wire'
+import { addAskRoutes } from './ask-route.ts'
 import { ApiError } from './errors.ts'
 import { LOCAL_BODY_BYTES_MAX } from './limits.ts'
 import { completionRequestSchema, keyRotationSchema, planQuerySchema } from './local-schema.ts'
@@ -74,6 +75,7 @@ function addLocalRoutes(server: Server, deps: LocalApiDeps, options: LocalApiOpt
       return undefined
     }),
   )
+  addAskRoutes(server, deps)
   app.post('/local/rotate', { schema: { body: keyRotationSchema } }, async ({ body }) => node.rotateKey(body))
   app.post('/local/stop', async (_request, reply) => {
     reply.raw.once('close', options.onStop)

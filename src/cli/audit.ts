@@ -5,7 +5,7 @@ import type { AuditKind } from '#protocol'
 import { type AuditEntry, type AuditVerdict, readAuditLog } from '#storage'
 import { addDataDirOption, type DataDirFlags, dataDirOf } from './data-dir.ts'
 import { EXIT } from './exit-codes.ts'
-import { integerIn } from './parse.ts'
+import { integerIn, parsePeerId } from './parse.ts'
 import { type Column, renderTable, sentenceFor, wrap } from './table.ts'
 import { createPaint, type Paint, printable, printJson, wantsColour } from './terminal.ts'
 import { widthOf } from './text-width.ts'
@@ -43,7 +43,7 @@ export function addAudit(program: Command, deps: CliDeps, setExitCode: SetExitCo
     .command('log')
     .description('show the newest entries of the audit log, or check all of it')
     .option('--verify', 'check the whole log instead: chain, signatures, what was pruned')
-    .option('--signer <peer>', 'peer id whose key must have signed (default: the one that the log names)', parseSigner)
+    .option('--signer <peer>', 'peer id whose key must have signed (default: the one that the log names)', parsePeerId)
     .option('--limit <n>', 'entries to show', integerIn(1, ENTRIES_SHOWN_MAX), 50)
     .addOption(new Option('--kind <kind>', 'entries of this kind only').choices(Object.keys(KINDS)))
     .option('--peer <peer>', 'entries about this peer only: its id, or the end of it', parsePeer)
@@ -194,13 +194,6 @@ function timeText(at: number): string {
 /** Text from elsewhere, for a line of a table. */
 function oneLine(text: string): string {
   return printable(text.replace(/\s+/g, ' '))
-}
-
-function parseSigner(text: string): string {
-  if (publicKeyOfPeer(text) === undefined) {
-    throw new InvalidArgumentError('Expected a peer id, such as 12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo.')
-  }
-  return text
 }
 
 /** A peer as a person has it: from a table with its ellipsis, or whole. */

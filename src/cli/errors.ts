@@ -10,8 +10,15 @@ export type CliFault =
   | { readonly code: 'CLI_NO_KEY'; readonly path: string }
   /** A model file that is not there, or a name that the node does not serve. */
   | { readonly code: 'CLI_MODEL_UNKNOWN'; readonly model: string }
-  /** The node refused; `remote` is its own code. */
-  | { readonly code: 'CLI_NODE_REFUSED'; readonly remote: string }
+  /** The node refused; `remote` is its own code. `peerCode`: it was a peer of the node that did. */
+  | {
+      readonly code: 'CLI_NODE_REFUSED'
+      readonly remote: string
+      readonly peerCode?: string
+      readonly retryAfterMs?: number
+    }
+  /** No peer of the node goes by that id, or several do. */
+  | { readonly code: 'CLI_PEER_UNKNOWN'; readonly peer: string; readonly found: number }
   /** The node's answer could not be read, was too large, or ended early. */
   | { readonly code: 'CLI_ANSWER_INVALID' }
   /** The node did not answer in time. */

@@ -22,6 +22,7 @@ const EXIT_OF_CODE: Readonly<Record<CliError['code'], ExitCode>> = {
   CLI_INTERRUPTED: EXIT.interrupted,
   CLI_NO_KEY: EXIT.failed,
   CLI_MODEL_UNKNOWN: EXIT.failed,
+  CLI_PEER_UNKNOWN: EXIT.failed,
   CLI_NODE_REFUSED: EXIT.failed,
   CLI_ANSWER_INVALID: EXIT.failed,
   CLI_NODE_SILENT: EXIT.failed,

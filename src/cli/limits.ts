@@ -24,6 +24,9 @@ export const SECRET_BYTES_MIN = 16
 /** Longest swarm secret that is read, in bytes. */
 export const SECRET_BYTES_MAX = 1_024
 
+/** Bytes of a file that a command for a peer brings along: in base64 it fits one request over the local socket. */
+export const ATTACHMENT_BYTES_MAX = 8 * 1024 * 1024
+
 /** Characters of a line that is typed at a question, and bytes of a file with a passphrase or a PIN. */
 export const TYPED_CHARS_MAX = 4_096
 

@@ -6,10 +6,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { systemClock } from '#base'
-import { type CompletionEvent, type CompletionRequest, GREEDY } from '#wire'
+import { type AskRequest, type CompletionEvent, type CompletionRequest, GREEDY } from '#wire'
 import { CliError } from './errors.ts'
 import { LOCAL_EVENT_BYTES_MAX } from './limits.ts'
-import { createLocalClient, type LocalClient } from './local-client.ts'
+import { type AskAnswer, createLocalClient, type LocalClient } from './local-client.ts'
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void
 
@@ -116,6 +116,42 @@ test('an answer that ends early, breaks off, is no JSON, or is too long is CLI_A
     })
     await assert.rejects(collect(client), hasCode('CLI_ANSWER_INVALID'))
   }
+})
+
+const ASK: AskRequest = { peer: 'bob', command: 'ECHO', body: {}, wantsAttachment: true }
+
+/** What a node's socket says to a command, and what the client makes of it. */
+async function askOver(t: TestContext, lines: readonly object[]): Promise<AskAnswer[]> {
+  const client = await clientFor(t, (asked, response) => {
+    asked.resume()
+    response.end(lines.map(line => `${JSON.stringify(line)}\n`).join(''))
+  })
+  const answers: AskAnswer[] = []
+  for await (const answer of client.ask(ASK, { signal: new AbortController().signal })) answers.push(answer)
+  return answers
+}
+
+test('a command is answered with events, the answer and all of its attachment', async t => {
+  const lines = [
+    { kind: 'event', event: 1 },
+    { kind: 'answer', body: {}, attachment: { sizeBytes: 4 } },
+    { kind: 'bytes', base64: 'AQID' },
+    { kind: 'bytes', base64: 'BA==' },
+  ]
+  assert.deepEqual(await askOver(t, lines), lines)
+  assert.deepEqual(await askOver(t, [{ kind: 'answer', body: {} }]), [{ kind: 'answer', body: {} }])
+  const incomplete = [lines.slice(0, 1), lines.slice(0, 3), [...lines, lines[3] ?? {}], [{ kind: 'bytes' }], [{}]]
+  for (const some of incomplete) await assert.rejects(askOver(t, some), hasCode('CLI_ANSWER_INVALID'))
+})
+
+test('a refusal of a peer keeps its code and when to come back', async t => {
+  const line = { kind: 'error', code: 'PROTOCOL_REMOTE', message: 'no', remoteCode: 'PROTOCOL_BUSY', retryAfterMs: 9 }
+  await assert.rejects(askOver(t, [line]), error => {
+    assert.ok(error instanceof CliError)
+    const fault = { code: 'CLI_NODE_REFUSED', remote: 'PROTOCOL_REMOTE', peerCode: 'PROTOCOL_BUSY', retryAfterMs: 9 }
+    assert.deepEqual(error.fault, fault)
+    return true
+  })
 })
 
 test('aborting, or leaving the loop, ends the connection', async t => {

@@ -5,7 +5,17 @@
 import { type ClientRequest, type IncomingMessage, request as httpRequest } from 'node:http'
 import { abortError, type Clock, messageOf, withDeadline } from '#base'
 import type { KeyRotated, KeyRotationRequest } from '#node'
-import type { CompletionEvent, CompletionRequest, ModelSummary, NodeStatus, PeerSummary, PlanReport } from '#wire'
+import type {
+  AskEvent,
+  AskRequest,
+  CommandSummary,
+  CompletionEvent,
+  CompletionRequest,
+  ModelSummary,
+  NodeStatus,
+  PeerSummary,
+  PlanReport,
+} from '#wire'
 import { CliError } from './errors.ts'
 import { LOCAL_ANSWER_BYTES_MAX, LOCAL_ANSWER_MS_MAX, LOCAL_CONNECT_MS_MAX, LOCAL_EVENT_BYTES_MAX } from './limits.ts'
 
@@ -18,9 +28,19 @@ export interface LocalClient {
   complete(request: CompletionRequest, options: { readonly signal: AbortSignal }): AsyncGenerator<CompletionEvent>
   /** Goes over to another key. */
   rotateKey(request: KeyRotationRequest): Promise<KeyRotated>
+  /** The commands that the node can give to its peers. */
+  commands(): Promise<readonly CommandSummary[]>
+  /**
+   * Gives a peer of the node a command. Where an error ends it, it is thrown. Aborting the signal, or leaving the loop,
+   * cancels the command.
+   */
+  ask(request: AskRequest, options: { readonly signal: AbortSignal }): AsyncGenerator<AskAnswer>
   /** Asks the node to stop; resolves when it has agreed. */
   stop(): Promise<void>
 }
+
+/** What comes back of a command: events, the answer, and its attachment as base64, in pieces. */
+export type AskAnswer = Exclude<AskEvent, { readonly kind: 'error' }>
 
 export type LocalClientOptions = {
   /** Path of the node's socket (a pipe on Windows). */
@@ -31,7 +51,7 @@ export type LocalClientOptions = {
 
 /** @throws CliError from every method: CLI_NO_NODE, CLI_NODE_REFUSED, CLI_NODE_SILENT, CLI_ANSWER_INVALID */
 export function createLocalClient(deps: { readonly clock: Clock }, options: LocalClientOptions): LocalClient {
-  const ask = async <T>(method: 'GET' | 'POST', path: string, body?: unknown): Promise<T> => {
+  const request = async <T>(method: 'GET' | 'POST', path: string, body?: unknown): Promise<T> => {
     const deadline = { what: 'the node', timeoutMs: LOCAL_ANSWER_MS_MAX }
     const text = await withDeadline(deps.clock, deadline, async signal => {
       const response = await open(deps.clock, options, {
@@ -49,34 +69,57 @@ export function createLocalClient(deps: { readonly clock: Clock }, options: Loca
     return parseJson(text) as T
   }
   return {
-    status: () => ask('GET', '/local/status'),
-    peers: () => ask('GET', '/local/peers'),
-    models: () => ask('GET', '/local/models'),
-    plan: model => ask('GET', `/local/plan?model=${encodeURIComponent(model)}`),
-    rotateKey: request => ask('POST', '/local/rotate', request),
+    status: () => request('GET', '/local/status'),
+    peers: () => request('GET', '/local/peers'),
+    models: () => request('GET', '/local/models'),
+    plan: model => request('GET', `/local/plan?model=${encodeURIComponent(model)}`),
+    rotateKey: asked => request('POST', '/local/rotate', asked),
     stop: async () => {
-      await ask('POST', '/local/stop')
+      await request('POST', '/local/stop')
     },
-    complete: (request, { signal }) => streamCompletion({ clock: deps.clock, options, signal }, request),
+    commands: () => request('GET', '/local/commands'),
+    complete: (asked, { signal }) => streamCompletion({ clock: deps.clock, options, signal }, asked),
+    ask: (asked, { signal }) => streamAsk({ clock: deps.clock, options, signal }, asked),
   }
 }
 
 type StreamContext = { readonly clock: Clock; readonly options: LocalClientOptions; readonly signal: AbortSignal }
 
 async function* streamCompletion(context: StreamContext, request: CompletionRequest): AsyncGenerator<CompletionEvent> {
-  const { signal } = context
-  const call = { method: 'POST', path: '/local/complete', body: JSON.stringify(request), signal } as const
   let hasEnded = false
+  for await (const value of streamValues(context, { path: '/local/complete', body: request })) {
+    const event = readEvent(value)
+    hasEnded ||= event.kind === 'end'
+    yield event
+  }
+  if (!hasEnded) throw endedEarly()
+}
+
+async function* streamAsk(context: StreamContext, request: AskRequest): AsyncGenerator<AskAnswer> {
+  /** Of the attachment; undefined: there is no answer yet. */
+  let missingBytes: number | undefined
+  for await (const value of streamValues(context, { path: '/local/ask', body: request })) {
+    const event = readAskEvent(value)
+    if (event.kind === 'answer') missingBytes = request.wantsAttachment ? (event.attachment?.sizeBytes ?? 0) : 0
+    else if (event.kind === 'bytes') missingBytes = (missingBytes ?? 0) - Buffer.byteLength(event.base64, 'base64')
+    yield event
+  }
+  if (missingBytes !== 0) throw endedEarly()
+}
+
+/** The lines of a streamed answer, as JSON. */
+async function* streamValues(
+  context: StreamContext,
+  asked: { readonly path: string; readonly body: object },
+): AsyncGenerator {
+  const { signal } = context
+  const call = { method: 'POST', path: asked.path, body: JSON.stringify(asked.body), signal } as const
   try {
     const response = await open(context.clock, context.options, call)
     try {
-      for await (const line of readLines(response)) {
-        const event = readEvent(parseJson(line))
-        hasEnded ||= event.kind === 'end'
-        yield event
-      }
+      for await (const line of readLines(response)) yield parseJson(line)
     } finally {
-      response.destroy() // Leaving the loop early cancels the generation: the node sees the connection end.
+      response.destroy() // Leaving the loop early cancels what was asked: the node sees the connection end.
     }
   } catch (error) {
     if (signal.aborted) throw abortError(signal)
@@ -85,7 +128,10 @@ async function* streamCompletion(context: StreamContext, request: CompletionRequ
       cause: error,
     })
   }
-  if (!hasEnded) throw new CliError({ code: 'CLI_ANSWER_INVALID' }, "the node's answer ended before it was complete")
+}
+
+function endedEarly(): CliError {
+  return new CliError({ code: 'CLI_ANSWER_INVALID' }, "the node's answer ended before it was complete")
 }
 
 type Call = {
@@ -166,6 +212,23 @@ function readEvent(value: unknown): CompletionEvent {
     default:
       throw new CliError({ code: 'CLI_ANSWER_INVALID' }, 'the node sent an event of an unknown kind')
   }
+}
+
+function readAskEvent(value: unknown): AskAnswer {
+  if (!isRecord(value)) throw new CliError({ code: 'CLI_ANSWER_INVALID' }, 'the node sent something that is no event')
+  const { kind, code, message, remoteCode, retryAfterMs, attachment, base64 } = value
+  if (kind === 'error') {
+    const fault = {
+      code: 'CLI_NODE_REFUSED',
+      remote: String(code),
+      ...(typeof remoteCode === 'string' ? { peerCode: remoteCode } : {}),
+      ...(typeof retryAfterMs === 'number' ? { retryAfterMs } : {}),
+    } as const
+    throw new CliError(fault, String(message))
+  }
+  const isAnswer = kind === 'answer' && (attachment === undefined || isRecord(attachment))
+  if (kind === 'event' || isAnswer || (kind === 'bytes' && typeof base64 === 'string')) return value as AskAnswer
+  throw new CliError({ code: 'CLI_ANSWER_INVALID' }, 'the node sent an event of an unknown kind')
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

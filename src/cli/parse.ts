@@ -1,6 +1,7 @@
 /** Values of options as people type them. Each parser throws commander's error, which names the option in its sentence. */
 import { InvalidArgumentError } from 'commander'
 import { decodeLayers, type LogLevel } from '#base'
+import { publicKeyOfPeer } from '#crypto'
 import type { LayerChoice } from '#node'
 
 /** "127.0.0.1:11435", "[::1]:11435", "11435" (on 127.0.0.1), or "none" for undefined. Port 0 takes a free one. */
@@ -74,6 +75,14 @@ export function numberIn(min: number, max: number): (text: string) => number {
 export function parseMultiaddr(text: string): string {
   if (!/^\/[a-z0-9]+\/\S+$/.test(text)) {
     throw new InvalidArgumentError('Expected a multiaddr, such as /ip4/192.168.1.7/tcp/4001.')
+  }
+  return text
+}
+
+/** A peer id that holds an Ed25519 key, whole. */
+export function parsePeerId(text: string): string {
+  if (publicKeyOfPeer(text) === undefined) {
+    throw new InvalidArgumentError('Expected a peer id, such as 12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo.')
   }
   return text
 }

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
 import { type TestContext, test } from 'node:test'
 import { ManualClock, seededRandom, silentLogger, systemClock } from '#base'
+import { ed25519Signer, peerOfPublicKey } from '#crypto'
 import type { KoinonNode, NodeConfig } from '#node'
 import type { CompletionEvent, CompletionRequest, ModelSummary, NodeStatus } from '#wire'
 import { runCli } from './program.ts'
@@ -62,6 +63,7 @@ class EchoNode implements KoinonNode {
   peers = (): readonly never[] => []
   plan = (): never => assert.fail('not planned here')
   status = (): NodeStatus => status
+  commands = (): readonly never[] => []
   ask = async (): Promise<{ readonly body: unknown }> => ({ body: {} })
   rotateKey = async (): Promise<{ readonly from: string; readonly to: string }> => ({ from: 'a', to: 'b' })
   health = (): { readonly ok: boolean } => ({ ok: true })
@@ -183,6 +185,11 @@ test('wrong usage is one sentence on standard error and exit code 2', async t =>
     ['up', '--layers', '0-3', '--expect-nodes', '3'],
     ['up', '--api', 'nowhere'],
     ['up', '--peer', '10.0.0.1'],
+    ['up', '--trust', '12D3KooWnobody'],
+    ['ask', 'bob'],
+    ['ask', 'bob', 'ECHO', '{'],
+    ['ask', 'bob', 'ECHO', '--attach', '/nowhere/at/all'],
+    ['ask', 'bob', 'ECHO', '--timeout', '0'],
     ['up', '--unknown'],
     ['up', 'surplus'],
     ['run'],
@@ -208,6 +215,8 @@ test('commands that need a node say in one sentence that there is none, and exit
     ['plan', 'x'],
     ['chat'],
     ['run', 'some-model', 'Hi'],
+    ['ask', 'bob', 'ECHO'],
+    ['ask', '--list'],
   ]) {
     const { deps, stdout, stderr, dataDir } = bench(t)
     assert.equal(await runCli(deps, args), 3, args.join(' '))
@@ -221,11 +230,14 @@ test('up turns its options into the configuration of a node', async t => {
   const { deps, configs, options, requestStop } = bench(t, { env: { KOINON_SWARM_SECRET: 'a secret of 21 bytes.' } })
   requestStop()
   const args = ['up', '--layers', '2-5', '--peer', '/ip4/10.0.0.1/tcp/1', '--peer', '/dns/x/tcp/2', '--api', 'none']
+  const trusted = [1, 2].map(seed => peerOfPublicKey(ed25519Signer(seededRandom(seed).bytes(32)).publicKey))
+  args.push(...trusted.flatMap(peer => ['--trust', peer]), '--plugin', 'a.mjs', '--plugin', '/b.ts')
   assert.equal(await runCli(deps, [...args, '--threads', '2', '--ctx', '256', '--memory', '1GB', '--mdns']), 0)
   const [config] = configs
   assert.deepEqual(config?.layers, { kind: 'range', layers: { first: 2, last: 5 } })
   assert.deepEqual(config?.peers, ['/ip4/10.0.0.1/tcp/1', '/dns/x/tcp/2'])
   assert.deepEqual(config?.listen, ['/ip4/127.0.0.1/tcp/0'])
+  assert.deepEqual([config?.trust, config?.plugins], [trusted, [resolve('a.mjs'), '/b.ts']])
   assert.equal(config?.model, '/built-in.gguf')
   assert.deepEqual(config?.engine, { threads: 2, device: 'auto' })
   assert.deepEqual([config?.contextMax, config?.memoryMax, config?.slots, config?.mdns], [256, 1e9, 8, true])

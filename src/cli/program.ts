@@ -1,6 +1,7 @@
 /** The command line as a whole: its commands, its help, its errors and its exit codes. */
 import { Command, CommanderError } from 'commander'
 import { codeOf, messageOf } from '#base'
+import { addAsk } from './ask.ts'
 import { addAudit } from './audit.ts'
 import { addChat } from './chat.ts'
 import { addDoctor } from './doctor.ts'
@@ -68,6 +69,7 @@ function createProgram(deps: CliDeps, setExitCode: (code: ExitCode) => void): Co
   addChat(program, deps, setExitCode)
   addModels(program, deps)
   addPeers(program, deps)
+  addAsk(program, deps)
   addPlan(program, deps)
   addStatus(program, deps)
   addDoctor(program, deps, setExitCode)

@@ -11,7 +11,7 @@ import { CliError, usageError } from './errors.ts'
 import { addKeyOption, keyConfig, type KeyFlags } from './key-options.ts'
 import { STOP_MS_MAX } from './limits.ts'
 import { modelFile } from './model-file.ts'
-import { collect, integerIn, LOG_LEVELS, parseApiAddress, parseLayers, parseMultiaddr } from './parse.ts'
+import { collect, integerIn, LOG_LEVELS, parseApiAddress, parseLayers, parseMultiaddr, parsePeerId } from './parse.ts'
 import { addPassphraseOption, type PassphraseFlags } from './passphrase.ts'
 import { readSecret } from './secret.ts'
 import { abortOnSignal, type Interruption } from './signals.ts'
@@ -32,6 +32,8 @@ type UpFlags = DataDirFlags &
     readonly secretFile?: string
     readonly hybridSignatures?: boolean
     readonly mdns?: boolean
+    readonly trust?: readonly string[]
+    readonly plugin?: readonly string[]
     readonly slots: number
     readonly logLevel: LogLevel
     readonly json?: boolean
@@ -68,6 +70,12 @@ export function addUp(program: Command, deps: CliDeps): void {
     .option('--temporary', 'keep nothing: use a data directory that is removed at the end')
     .option('--secret-file <file>', 'only nodes with this secret may connect (env KOINON_SWARM_SECRET)')
     .option('--mdns', 'look for nodes on the local network')
+    .option('--trust <peer>', 'let this peer give every command, such as LOAD_SHARD (repeatable)', collect(parsePeerId))
+    .option(
+      '--plugin <file>',
+      'add the commands of this file: it runs as part of the node (repeatable)',
+      collect(resolve),
+    )
   addEngineOptions(command)
     .option('--slots <count>', 'generations at once on this node', integerIn(1, 1024), SLOTS_DEFAULT)
     .addOption(new Option('--log-level <level>', 'what to log').choices(LOG_LEVELS).default('warn'))
@@ -182,6 +190,8 @@ function nodeConfig(deps: CliDeps, dataDir: string, flags: UpFlags): NodeConfig 
     listen: flags.listen ?? [LISTEN_DEFAULT],
     mdns: flags.mdns === true,
     hybridSignatures: flags.hybridSignatures === true,
+    trust: flags.trust ?? [],
+    plugins: flags.plugin ?? [],
     slots: flags.slots,
     ...(secret === undefined ? {} : { secret }),
     ...engineConfig(flags),

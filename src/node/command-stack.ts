@@ -14,7 +14,7 @@ import {
   Transfers,
 } from '#protocol'
 import { type DataDir, openTransferFiles } from '#storage'
-import { PROTOCOLS } from '#wire'
+import { type CommandSummary, PROTOCOLS } from '#wire'
 import { CommandLink } from './command-link.ts'
 import { NodeError } from './errors.ts'
 import { serveJson } from './json/serve-json.ts'
@@ -36,7 +36,9 @@ export type CommandStackDeps = {
 
 export interface CommandStack {
   readonly registry: CommandRegistry
-  /** Asks a joined peer. @throws ProtocolError, NodeError NODE_PEER_UNKNOWN */
+  /** What is registered now, for people. */
+  summaries(): readonly CommandSummary[]
+  /** Asks a joined peer. @throws ProtocolError, SessionError, NodeError NODE_COMMAND_UNKNOWN, NODE_PEER_UNKNOWN */
   ask(
     peer: string,
     asked: { readonly name: string; readonly body: unknown },
@@ -49,12 +51,13 @@ export async function createCommandStack(deps: CommandStackDeps): Promise<Comman
   const { clock, random, host, dataDir, penalties, stopper } = deps
   const log = deps.log.child('commands')
   const registry = new CommandRegistry()
+  const limiter = new RateLimits({ clock })
   const dispatcher = new Dispatcher({
     clock,
     log,
     audit: dataDir.audit,
     registry,
-    limiter: new RateLimits({ clock }),
+    limiter,
     penalties,
   })
   const requester = new Requester({ clock, random, penalties })
@@ -79,7 +82,18 @@ export async function createCommandStack(deps: CommandStackDeps): Promise<Comman
     // A key that was handed over takes its owner's trust with it.
     return (deps.config.trust ?? []).some(trusted => peerKeys.current(trusted) === peerKeys.current(peer))
   }
-  const link = new CommandLink({ clock, log, host, registry, dispatcher, requester, transfers, penalties, isTrusted })
+  const link = new CommandLink({
+    clock,
+    log,
+    host,
+    registry,
+    dispatcher,
+    requester,
+    transfers,
+    limiter,
+    penalties,
+    isTrusted,
+  })
   host.handle(PROTOCOLS.bulk, stream => transfers.accept(stream))
   host.handleGuests(PROTOCOLS.json, stream =>
     serveJson(stream, {
@@ -96,18 +110,27 @@ export async function createCommandStack(deps: CommandStackDeps): Promise<Comman
   await loadPlugins({ clock, registry }, deps.config.plugins ?? [])
   return {
     registry,
+    summaries: () => registry.list().map(summaryOf),
     ask: async (peer, { name, body }, options) => {
-      const command: Command | undefined = registry.byName(name)
-      if (command === undefined) {
-        throw new NodeError({ code: 'NODE_COMMAND_UNKNOWN', command: name }, `this node knows no command ${name}`)
-      }
-      if (!host.peers().some(({ id }) => id === peer)) {
-        throw new NodeError(
-          { code: 'NODE_PEER_UNKNOWN', peer },
-          `${peer} is not connected; \`koinon peers\` lists who is`,
-        )
-      }
+      const command = commandFor(registry, host, { peer, name })
       return requester.request(link.connectionTo(peer), { command, body }, options)
     },
   }
+}
+
+function commandFor(
+  registry: CommandRegistry,
+  host: Pick<Host, 'peers'>,
+  { peer, name }: { readonly peer: string; readonly name: string },
+): Command {
+  const command = registry.byName(name)
+  if (command === undefined) {
+    throw new NodeError({ code: 'NODE_COMMAND_UNKNOWN', command: name }, `this node knows no command ${name}`)
+  }
+  if (host.peers().some(({ id }) => id === peer)) return command
+  throw new NodeError({ code: 'NODE_PEER_UNKNOWN', peer }, `${peer} is not connected; \`koinon peers\` lists who is`)
+}
+
+function summaryOf({ name, type, right, cost, attachmentBytesMax = 0 }: Command): CommandSummary {
+  return { name, type, right, cost, attachmentBytesMax }
 }

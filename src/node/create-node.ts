@@ -105,6 +105,7 @@ async function start(build: Build): Promise<KoinonNode> {
     startedAt,
     stopper,
     ask: (peer, asked, options) => commands.ask(peer, asked, options),
+    listCommands: () => commands.summaries(),
     rotateKey: request => rotateKey({ dataDir, own, host: net.host }, request),
     placement: { text: placement.text },
     gate: new Gate(deps.clock, {

@@ -13,6 +13,7 @@ export type NodeParts = StatusDeps &
     readonly placement: { text: string }
     readonly stopper: Stopper
     readonly ask: KoinonNode['ask']
+    readonly listCommands: KoinonNode['commands']
     readonly rotateKey: KoinonNode['rotateKey']
   }
 
@@ -39,8 +40,9 @@ export function toNode(parts: NodeParts): KoinonNode {
       const asked = { model: findModel([model], request.model), request }
       yield* complete(answering, asked, { signal: AbortSignal.any([options.signal, stopper.signal]) })
     },
-    ask: (peer, asked, options) => parts.ask(peer, asked, options),
+    commands: () => parts.listCommands(),
     rotateKey: request => parts.rotateKey(request),
+    ask: (peer, asked, options) => parts.ask(peer, asked, options),
     health: () => (stopper.signal.aborted ? { ok: false, reason: 'the node is stopping' } : describeHealth(parts)),
     setApi: address => {
       api = address

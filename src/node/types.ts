@@ -3,7 +3,15 @@ import type { EngineOptions } from '#engine'
 import type { KeySource } from '#keyring'
 import type { Attachment } from '#protocol'
 import type { Clock, LayerRange, Logger, Random } from '#base'
-import type { CompletionEvent, CompletionRequest, ModelSummary, NodeStatus, PeerSummary, PlanReport } from '#wire'
+import type {
+  CommandSummary,
+  CompletionEvent,
+  CompletionRequest,
+  ModelSummary,
+  NodeStatus,
+  PeerSummary,
+  PlanReport,
+} from '#wire'
 
 /** Which layers this node serves: a range, none (edges only), or its share of what is missing. */
 export type LayerChoice =
@@ -66,6 +74,17 @@ export type NodeDeps = {
   readonly onListening?: (facts: { readonly peer: string; readonly addresses: readonly string[] }) => void
 }
 
+export type AskOptions = {
+  /** Aborting it cancels the command. */
+  readonly signal: AbortSignal
+  /** @default the command's own */
+  readonly deadlineMs?: number
+  /** A promise that it returns is waited for before the next event. */
+  readonly onEvent?: (event: unknown) => void | Promise<void>
+  /** Stays the caller's, who releases it when the command has ended. */
+  readonly attachment?: Attachment
+}
+
 export interface KoinonNode {
   readonly peer: string
   /** Path of the local control socket. */
@@ -77,11 +96,16 @@ export interface KoinonNode {
   status(): NodeStatus
   /** Leaving the loop or aborting the signal frees every stage. @throws KoinonError */
   complete(request: CompletionRequest, options: { readonly signal: AbortSignal }): AsyncGenerator<CompletionEvent>
-  /** Gives a connected peer a command. @throws ProtocolError, NodeError NODE_COMMAND_UNKNOWN, NODE_PEER_UNKNOWN */
+  /** The commands that this node answers, and can give. */
+  commands(): readonly CommandSummary[]
+  /**
+   * Gives a connected peer a command. The caller releases the attachment of the answer, which is fetched when it is read.
+   * @throws ProtocolError, SessionError, NodeError NODE_COMMAND_UNKNOWN, NODE_PEER_UNKNOWN; the signal's reason
+   */
   ask(
     peer: string,
     asked: { readonly name: string; readonly body: unknown },
-    options: { readonly signal: AbortSignal; readonly onEvent?: (event: unknown) => void | Promise<void> },
+    options: AskOptions,
   ): Promise<{ readonly body: unknown; readonly attachment?: Attachment }>
   /** Goes over to another key, and tells every peer. @throws NodeError, KeyringError, StorageError, IdentityError */
   rotateKey(request?: KeyRotationRequest): Promise<KeyRotated>

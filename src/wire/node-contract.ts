@@ -208,6 +208,48 @@ export type PeerSummary = {
   readonly memoryBytes: number
 }
 
+/** A command that peers can give. */
+export type CommandSummary = {
+  readonly name: string
+  readonly type: number
+  /** Who may give it. */
+  readonly right: string
+  /** Tokens of the caller's bucket for all commands together. */
+  readonly cost: number
+  /** Bytes of an attachment that a request may bring; 0: none. */
+  readonly attachmentBytesMax: number
+}
+
+/** Body of `POST /local/ask`: a command for a connected peer. */
+export type AskRequest = {
+  /** Peer id. */
+  readonly peer: string
+  readonly command: string
+  /** JSON; bytes inside of it have dag-json's form, {"/": {"bytes": base64}}. */
+  readonly body: unknown
+  /** @default the command's own deadline */
+  readonly timeoutMs?: number
+  /** What the request brings, in base64. */
+  readonly attachment?: string
+  /** Send the bytes of the answer's attachment too; else only its size is told. */
+  readonly wantsAttachment: boolean
+}
+
+/** What a command that was given to a peer says over the local socket, in order: events, an answer and its bytes, or an error. */
+export type AskEvent =
+  | { readonly kind: 'event'; readonly event: unknown }
+  | { readonly kind: 'answer'; readonly body: unknown; readonly attachment?: { readonly sizeBytes: number } }
+  /** The next part of the attachment, where it was asked for. */
+  | { readonly kind: 'bytes'; readonly base64: string }
+  /** Ends it. `remoteCode`: the peer's own, where it was the peer that refused. */
+  | {
+      readonly kind: 'error'
+      readonly code: string
+      readonly message: string
+      readonly remoteCode?: string
+      readonly retryAfterMs?: number
+    }
+
 /** Who would run what. */
 export type PlanReport = {
   readonly model: string

@@ -131,6 +131,7 @@ export function createScriptedNode(script: Script = saying(['Once', ' upon', ' a
         ended.resolve()
       }
     },
+    commands: () => [],
     ask: async () => ({ body: {} }),
     rotateKey: async request => {
       rotations.push(request)

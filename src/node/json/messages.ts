@@ -10,6 +10,7 @@
  */
 import { z } from 'zod'
 import { withLengthPrefix } from '#wire'
+import { fromBase64, fromDagJson, toDagJson } from './dag-json.ts'
 import type { JsonFault } from './errors.ts'
 import { JSON_DEPTH_MAX, JSON_ID_CHARS_MAX, JSON_VALUES_MAX } from '../limits.ts'
 
@@ -60,7 +61,7 @@ export function decodeJsonRequest(body: Uint8Array): JsonRequest | BadRequest {
   if (version !== JSON_VERSION) {
     return { fault: { code: 'JSON_VERSION', message: `version ${JSON_VERSION} is spoken here` }, id }
   }
-  const params = withBytes(parsed.data.params)
+  const params = fromDagJson(parsed.data.params)
   const attachment = parsed.data.attachment === undefined ? undefined : fromBase64(parsed.data.attachment)
   if (params === undefined || (attachment === undefined && parsed.data.attachment !== undefined)) {
     return malformed('bytes must be base64', id)
@@ -70,16 +71,12 @@ export function decodeJsonRequest(body: Uint8Array): JsonRequest | BadRequest {
 
 /** One message with its length in front. An `id` of null answers a message whose id could not be read. */
 export function encodeJson(message: Readonly<Record<string, unknown>>): Uint8Array {
-  return withLengthPrefix(new TextEncoder().encode(JSON.stringify(withText(message))))
+  return withLengthPrefix(new TextEncoder().encode(JSON.stringify(toDagJson(message))))
 }
 
 export function errorMessage(id: string | undefined, { code, message, retryAfterMs }: JsonError): Uint8Array {
   const retry = retryAfterMs === undefined ? {} : { retry_after_ms: retryAfterMs }
   return encodeJson({ id: id ?? null, status: 'error', error: { code, message, ...retry } })
-}
-
-export function toBase64(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64')
 }
 
 function malformed(message: string, id?: string): BadRequest {
@@ -131,42 +128,4 @@ function parse(body: Uint8Array): unknown {
 function idOf(value: unknown): string | undefined {
   if (typeof value !== 'object' || value === null || !('id' in value)) return undefined
   return typeof value.id === 'string' && value.id.length <= JSON_ID_CHARS_MAX ? value.id : undefined
-}
-
-/** Turns dag-json's form of bytes into bytes. Undefined: some of it is no base64. */
-function withBytes(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null) return value
-  if (Array.isArray(value)) {
-    const items = value.map(withBytes)
-    return items.includes(undefined) ? undefined : items
-  }
-  const text = bytesText(value)
-  if (text !== undefined) return fromBase64(text)
-  const entries = Object.entries(value).map(([key, field]) => [key, withBytes(field)] as const)
-  return entries.some(([, field]) => field === undefined) ? undefined : Object.fromEntries(entries)
-}
-
-/** The text of {"/": {"bytes": text}}. */
-function bytesText(value: object): string | undefined {
-  const inner: unknown = Object.keys(value).length === 1 && '/' in value ? value['/'] : undefined
-  if (typeof inner !== 'object' || inner === null || Object.keys(inner).length !== 1 || !('bytes' in inner)) {
-    return undefined
-  }
-  return typeof inner.bytes === 'string' ? inner.bytes : undefined
-}
-
-function withText(value: unknown): unknown {
-  if (value instanceof Uint8Array) return { '/': { bytes: toBase64(value).replace(/=+$/, '') } }
-  if (Array.isArray(value)) return value.map(withText)
-  if (typeof value !== 'object' || value === null) return value
-  return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, withText(field)]))
-}
-
-/** With padding or without. */
-function fromBase64(text: string): Uint8Array | undefined {
-  if (!/^[A-Za-z0-9+/]*={0,2}$/.test(text)) return undefined
-  const bytes = Buffer.from(text, 'base64')
-  // Node ignores what does not fit; a text of four characters makes three bytes and nothing else does.
-  const digits = text.replace(/=+$/, '').length
-  return digits % 4 === 1 ? undefined : new Uint8Array(bytes)
 }

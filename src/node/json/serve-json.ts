@@ -29,8 +29,9 @@ import {
   JSON_UNPROVEN_BYTES_MAX,
 } from '../limits.ts'
 import { Admission } from './admission.ts'
+import { toBase64 } from './dag-json.ts'
 import type { JsonFault } from './errors.ts'
-import { decodeJsonRequest, encodeJson, errorMessage, type JsonError, type JsonRequest, toBase64 } from './messages.ts'
+import { decodeJsonRequest, encodeJson, errorMessage, type JsonError, type JsonRequest } from './messages.ts'
 
 export type JsonDeps = {
   readonly clock: Clock
