@@ -14,7 +14,7 @@ const readAll = (pattern: string): SourceFile[] =>
 
 test('an upward import is refused', () => {
   assert.deepEqual(faults(['src/wire/frame.ts', "import { dial } from '#net'"]), [
-    'src/wire/frame.ts:1 wire (layer 2) may not import net (layer 3)',
+    'src/wire/frame.ts:1 wire (layer 2) may not import net (layer 4)',
   ])
 })
 
@@ -88,7 +88,7 @@ test('the code base is tidy', () => {
 
 test('every error code is documented, and every documented code exists', () => {
   const sources = readAll('src/**/*.ts').filter(file => !file.path.endsWith('.test.ts'))
-  const codes = new Set(sources.filter(f => /errors\.ts$|^src\/base\//.test(f.path)).flatMap(errorCodesIn))
+  const codes = new Set(sources.filter(f => /errors\.ts$|refusal\.ts$|^src\/base\//.test(f.path)).flatMap(errorCodesIn))
   assert.ok(codes.size > 40, `only ${codes.size} codes seen`)
   const documented = new Set(documentedNames(readFileSync('docs/reference/errors.md', 'utf8')))
   assert.deepEqual(
@@ -110,10 +110,10 @@ test('the page of limits says what the code says', async () => {
 })
 
 test('links between documents lead somewhere', () => {
-  const pages = readAll('{*.md,docs/**/*.md,models/*.md}')
+  const pages = readAll('{*.md,docs/**/*.md,models/*.md,examples/*.md}')
   assert.ok(pages.length > 8, `only ${pages.length} pages seen`)
   const known = new Set(
-    globSync('{*,{docs,models,bench,src,tools,test,bin}/**}').map(path => path.replaceAll('\\', '/')),
+    globSync('{*,{docs,examples,models,bench,src,tools,test,bin}/**}').map(path => path.replaceAll('\\', '/')),
   )
   const broken = pages.flatMap(page =>
     [...page.text.matchAll(/\]\((?!https?:|#|mailto:)([^)#\s]+)/g)]
