@@ -42,4 +42,7 @@ export const ENTRY_POINTS: ReadonlySet<string> = new Set([
   'src/main.ts',
   'src/engine/child/main.ts',
   'src/engine/child/lifeline.ts',
+  'test/peers/json-only.ts',
+  'test/peers/unknown-version.ts',
+  'test/peers/v1-only.ts',
 ])
