@@ -8,7 +8,6 @@ import { benchEngine } from './lib/engine-bench.ts'
 import { benchPipeline } from './lib/pipeline-bench.ts'
 import { benchProtocol } from './lib/protocol-bench.ts'
 import { type Result, report } from './lib/report.ts'
-import { STORYTELLER } from '../tools/swarm.ts'
 
 const HELP = `usage: npm run -s bench -- NAME --model FILE [options]
 
@@ -16,7 +15,7 @@ const HELP = `usage: npm run -s bench -- NAME --model FILE [options]
   protocol    the session beside bare libp2p streams between two processes: commands, stage steps, bulk
   pipeline    stages in real processes on loopback beside one engine process: decode and time added per hop
 
-  --model FILE    a GGUF file (default for protocol: the built-in model)
+  --model FILE    a GGUF file (protocol makes one of its own)
   --threads N     threads of every engine (default: all cores but one, as "koinon up" has it)
   --rounds N      interleaved rounds (default 5)
   --tokens N      tokens decoded in a round (default 64)
@@ -33,9 +32,19 @@ export type BenchOptions = {
   readonly stages: number
 }
 
-const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<Result>>> = {
-  engine: benchEngine,
-  pipeline: benchPipeline,
+export type ModelLessOptions = Omit<BenchOptions, 'model'> & { readonly model: string | undefined }
+
+/** Undefined: there is nothing to measure without a model. */
+type Bench = (options: ModelLessOptions) => Promise<Result> | undefined
+
+const ofModel =
+  (bench: (options: BenchOptions) => Promise<Result>): Bench =>
+  ({ model, ...options }) =>
+    model === undefined ? undefined : bench({ ...options, model })
+
+const BENCHES: Readonly<Record<string, Bench>> = {
+  engine: ofModel(benchEngine),
+  pipeline: ofModel(benchPipeline),
   protocol: benchProtocol,
 }
 
@@ -52,20 +61,15 @@ const { values, positionals } = parseArgs({
   },
 })
 
-const name = positionals[0] ?? ''
-const bench = BENCHES[name]
-const model = values.model ?? (name === 'protocol' ? STORYTELLER : undefined)
-if (bench === undefined || model === undefined) {
+const result = await BENCHES[positionals[0] ?? '']?.({
+  model: values.model,
+  threads: Number(values.threads),
+  rounds: Number(values.rounds),
+  tokens: Number(values.tokens),
+  prompt: Number(values.prompt),
+  stages: Number(values.stages),
+})
+if (result === undefined) {
   console.error(HELP)
   process.exitCode = 2
-} else {
-  const result = await bench({
-    model,
-    threads: Number(values.threads),
-    rounds: Number(values.rounds),
-    tokens: Number(values.tokens),
-    prompt: Number(values.prompt),
-    stages: Number(values.stages),
-  })
-  report(result, { json: values.json })
-}
+} else report(result, { json: values.json })

@@ -8,6 +8,9 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { type ByteStream, systemClock, systemRandom } from '#base'
@@ -19,7 +22,8 @@ import { parseAddress } from '../../src/net/address.ts'
 import { NetStream } from '../../src/net/byte-stream.ts'
 import { createNode } from '../../src/net/libp2p.ts'
 import { hostDeps } from '../../test/support/net-hosts.ts'
-import type { BenchOptions } from '../main.ts'
+import { writeRandomGguf } from '../../test/support/random-gguf.ts'
+import type { BenchOptions, ModelLessOptions } from '../main.ts'
 import { BARE_PROTOCOL, ByteReader, commandsOver, FOR_BULK, FOR_STEPS, NOTHING } from './protocol-peer.ts'
 import { median, type Result } from './report.ts'
 
@@ -34,7 +38,22 @@ const PEER = fileURLToPath(new URL('./protocol-peer.ts', import.meta.url))
 type PeerFacts = { readonly host: string; readonly bare: string; readonly rowBytes: number; readonly layers: string }
 type Ways = { readonly sealed: ByteStream; readonly bare: ByteStream }
 
-export async function benchProtocol(options: BenchOptions): Promise<Result> {
+/** The layers of a model of a billion parameters, few of them: what a stage of a real model computes, soon made. */
+const SHAPE = { layers: 4, width: 2048, heads: 32, kvHeads: 8, headDim: 64, feedForward: 8192, type: 'Q4_0' } as const
+
+export async function benchProtocol(options: ModelLessOptions): Promise<Result> {
+  if (options.model !== undefined) return measure({ ...options, model: options.model })
+  const directory = await mkdtemp(join(tmpdir(), 'koinon-bench-'))
+  try {
+    const model = join(directory, 'layers.gguf')
+    await writeRandomGguf(model, { architecture: 'llama', ...SHAPE })
+    return await measure({ ...options, model })
+  } finally {
+    await rm(directory, { recursive: true, force: true })
+  }
+}
+
+async function measure(options: BenchOptions): Promise<Result> {
   const child = spawn(process.execPath, [PEER, options.model], { stdio: ['pipe', 'pipe', 'inherit'] })
   const facts = await factsOf(child)
   const host = await createHost(await hostDeps(), { listen: ['/ip4/127.0.0.1/tcp/0'], mdns: false })

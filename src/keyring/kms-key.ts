@@ -66,7 +66,8 @@ export async function openKmsKey(deps: { readonly clock: Clock }, source: KmsSou
       const { Signature } = await ask(abortSignal => client.send(command, { abortSignal }))
       return new Uint8Array(Signature ?? [])
     }
-    return await checkedKey({ kind: 'kms', publicKey: publicKeyOf(answer), signRaw, close })
+    const key = await checkedKey({ kind: 'kms', publicKey: publicKeyOf(answer), signRaw, close })
+    return { ...key, messageBytesMax: KMS_MESSAGE_BYTES_MAX }
   } catch (error) {
     await close()
     throw error

@@ -31,6 +31,7 @@ import {
   type NodeOffer,
   nodeOfferSchema,
   PEER_ADDRESSES_MAX,
+  type KnownPeer,
   type Priority,
   PROTOCOLS,
   type ProtocolId,
@@ -45,6 +46,7 @@ import { Introductions } from './introductions.ts'
 import { keepConnected } from './keeper.ts'
 import { createNode, type Node } from './libp2p.ts'
 import {
+  GUEST_STREAMS_MAX,
   GUESTS_MAX,
   KEPT_ADDRESSES_MAX,
   OPEN_TIMEOUT_MS,
@@ -88,6 +90,9 @@ export async function createHost(deps: HostDeps, options: HostOptions): Promise<
   host.current = new Libp2pHost({ ...deps, node }, options)
   return host.current
 }
+
+/** What a message with introductions takes beside them: the frame, an offer of a few stages, our own record. */
+const MESSAGE_REST_BYTES = 2_000
 
 type StreamHandler = (stream: ByteStream) => void | Promise<void>
 
@@ -222,35 +227,48 @@ class Libp2pHost implements Host {
   }
 
   handle(protocol: ProtocolId, handler: StreamHandler): void {
-    this.#serve(protocol, handler, (stream, session) => {
+    const admit = (stream: NetStream, session: Session): Promise<ByteStream> => {
       if (!session.isAdmitted) throw new Error('the peer has not been admitted')
       return acceptSealedStream(this.#deps, this.#sealing(stream, session))
-    })
+    }
+    this.#serve(protocol, handler, { admit, streamsMax: STREAMS_PER_CONNECTION_MAX })
   }
 
   handleGuests(protocol: ProtocolId, handler: StreamHandler): void {
-    this.#serve(protocol, handler, (stream, session) => {
-      const guests = [...this.#sessions.values()].filter(({ phase }) => phase === 'guest').length
-      if (!session.isAdmitted && (guests >= GUESTS_MAX || !session.becomeGuest()))
-        throw new Error('no room for a guest')
+    const guests = (): number => [...this.#sessions.values()].filter(({ phase }) => phase === 'guest').length
+    const serve = async (stream: ByteStream, session: Session): Promise<void> => {
+      const isGuest = session.phase === 'guest'
+      try {
+        await handler(stream)
+      } finally {
+        if (isGuest) session.guestStreamEnded()
+      }
+    }
+    const admit = (stream: NetStream, session: Session): ByteStream => {
+      const hasRoom = session.isAdmitted || session.phase === 'guest' || guests() < GUESTS_MAX
+      if (!hasRoom || !(session.isAdmitted || session.becomeGuest())) throw new Error('no room for a guest')
       return stream
-    })
+    }
+    this.#serve(protocol, serve, { admit, streamsMax: GUEST_STREAMS_MAX })
   }
 
   #serve(
     protocol: ProtocolId,
-    handler: StreamHandler,
-    admit: (stream: NetStream, session: Session) => ByteStream | Promise<ByteStream>,
+    handler: (stream: ByteStream, session: Session) => void | Promise<void>,
+    options: {
+      readonly admit: (stream: NetStream, session: Session) => ByteStream | Promise<ByteStream>
+      readonly streamsMax: number
+    },
   ): void {
     const { libp2p } = this.#deps.node
-    const limits = { maxInboundStreams: STREAMS_PER_CONNECTION_MAX, maxOutboundStreams: STREAMS_PER_CONNECTION_MAX }
+    const limits = { maxInboundStreams: options.streamsMax, maxOutboundStreams: STREAMS_PER_CONNECTION_MAX }
     const serve = async (stream: Stream, connection: Connection): Promise<void> => {
       const session = this.#sessions.get(connection)
       let served: ByteStream | undefined
       try {
         if (session === undefined) throw new Error('the connection is being closed')
-        served = await admit(new NetStream(this.#deps, { stream, peer: session.peer }), session)
-        await handler(served)
+        served = await options.admit(new NetStream(this.#deps, { stream, peer: session.peer }), session)
+        await handler(served, session)
       } catch (error) {
         const reason = error instanceof Error ? error : new Error(messageOf(error))
         const facts = { protocol, error: reason.message }
@@ -306,9 +324,20 @@ class Libp2pHost implements Host {
 
   /** Whether a new inbound socket finds no room, or its address has to wait: asked before any cryptography. */
   refusesInbound(from: string): boolean {
-    if (this.#stopping.signal.aborted || this.#unprovenCount() >= UNPROVEN_MAX) return true
     const subject = subjectOfAddress(from)
-    return subject !== undefined && this.#deps.guard.refuses([subject]) !== undefined
+    if (this.#stopping.signal.aborted || subject === undefined) return true
+    if (this.#deps.guard.refuses([subject]) !== undefined) return true
+    return this.#unprovenCount() >= UNPROVEN_MAX && !this.#makeRoom(subject)
+  }
+
+  /** Where one address holds many places of newcomers, its oldest goes, for one of an address that holds fewer. */
+  #makeRoom(subject: string): boolean {
+    const unproven = [...this.#sessions.values()].filter(({ phase }) => phase === 'proving')
+    const held = Map.groupBy(unproven, session => subjectsOf(session).at(-1) ?? '')
+    const most = [...held.values()].reduce((most, sessions) => (sessions.length > most.length ? sessions : most), [])
+    if (most.length <= (held.get(subject)?.length ?? 0) + 1) return false
+    most[0]?.refuse('full')
+    return true
   }
 
   /** A secured connection. Those that we dialled become sessions where they were dialled, once the identity fits. */
@@ -348,7 +377,7 @@ class Libp2pHost implements Host {
       addresses: this.#offer.addresses.length > 0 ? this.#offer.addresses : [...this.addresses()],
     }),
     record: () => this.#records.own,
-    introductions: session => (this.#meets ? this.#table.introductions(session.peer).slice(0, HELLO_PEERS_MAX) : []),
+    introductions: session => (this.#meets ? this.#signable(this.#table.introductions(session.peer)) : []),
     onJoined: (session, announcement) => {
       const { guard } = this.#deps
       guard.succeeded(subjectsOf(session))
@@ -384,6 +413,15 @@ class Libp2pHost implements Host {
     const known = this.#meets ? this.#table.knownPeer(newcomer) : undefined
     if (known === undefined) return
     for (const { id } of this.peers()) if (id !== newcomer) this.#table.session(id)?.introduce([known])
+  }
+
+  /** As many as one message may hold, and as our key can sign at once. */
+  #signable(peers: readonly KnownPeer[]): KnownPeer[] {
+    let roomBytes = (this.#party.signer.messageBytesMax ?? Number.POSITIVE_INFINITY) - MESSAGE_REST_BYTES
+    return peers.slice(0, HELLO_PEERS_MAX).filter(({ id, record }) => {
+      roomBytes -= id.length + record.byteLength
+      return roomBytes > 0
+    })
   }
 
   #onFault(session: Session, reason: RefusalReason): void {

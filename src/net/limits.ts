@@ -9,6 +9,9 @@ export const UNPROVEN_MAX = 32
 /** Connections of peers that speak another protocol than ours. */
 export const GUESTS_MAX = 16
 
+/** Streams of another protocol than ours that one connection may have open: each may hold a message of 2 MiB. */
+export const GUEST_STREAMS_MAX = 4
+
 /** Connections between us and one peer: two when both dial at once, more only while dead ones are noticed. */
 export const CONNECTIONS_PER_PEER_MAX = 4
 

@@ -107,6 +107,7 @@ export class Session {
   #link: ControlLink | undefined
   #stream: Stream | undefined
   #hasSentInfo = false
+  #guestStreams = 0
   #ping: { readonly id: number; readonly sentAt: number } | undefined
   #pingsMissed = 0
   #pongs = 0
@@ -187,10 +188,20 @@ export class Session {
     this.#link.run().catch((error: unknown) => this.#onLinkEnd(error))
   }
 
-  /** The peer speaks another protocol than ours: it stays as long as its connection. @returns whether that can be */
+  /** The peer speaks another protocol than ours, on a stream that begins now. @returns whether that can be */
   becomeGuest(): boolean {
     if (this.#phase === 'proving' && this.#stream === undefined && this.direction === 'inbound') this.#phase = 'guest'
-    return this.#phase === 'guest'
+    if (this.#phase !== 'guest') return false
+    this.#guestStreams++
+    return true
+  }
+
+  /** A stream of a guest has ended. A guest that opens no other soon gives its place back. */
+  guestStreamEnded(): void {
+    this.#guestStreams--
+    this.#after(ADMISSION_TIMEOUT_MS, () => {
+      if (this.#phase === 'guest' && this.#guestStreams === 0) this.refuse('slow')
+    })
   }
 
   /** Sends a message of the established session. False: it was not taken. @throws SessionError for one that is too long */
