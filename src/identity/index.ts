@@ -12,7 +12,7 @@ export {
   verifyChain,
   verifyHandover,
 } from './handover.ts'
-export { type HybridKeys, type HybridSigner, signHybrid, verifyHybrid } from './hybrid.ts'
+export type { HybridSigner } from './hybrid.ts'
 export {
   assertPassphrase,
   decryptKeyFile,

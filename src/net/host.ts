@@ -27,11 +27,9 @@ import {
 } from '#protocol'
 import {
   AGENT,
-  HELLO_PEERS_MAX,
   type NodeOffer,
   nodeOfferSchema,
   PEER_ADDRESSES_MAX,
-  type KnownPeer,
   type Priority,
   PROTOCOLS,
   type ProtocolId,
@@ -54,8 +52,9 @@ import {
   STREAMS_PER_CONNECTION_MAX,
   UNPROVEN_MAX,
 } from './limits.ts'
+import { crowdedOut } from './newcomers.ts'
 import { type PeerGuard, subjectOfAddress, subjectsOf } from './peer-guard.ts'
-import { PeerRecords } from './peer-records.ts'
+import { fitting, PeerRecords } from './peer-records.ts'
 import { PeerTable } from './peer-table.ts'
 import { Session, type SessionOwner } from './session.ts'
 import type { Host, HostMessage, HostOptions, Peer, PeerEvent } from './types.ts'
@@ -90,9 +89,6 @@ export async function createHost(deps: HostDeps, options: HostOptions): Promise<
   host.current = new Libp2pHost({ ...deps, node }, options)
   return host.current
 }
-
-/** What a message with introductions takes beside them: the frame, an offer of a few stages, our own record. */
-const MESSAGE_REST_BYTES = 2_000
 
 type StreamHandler = (stream: ByteStream) => void | Promise<void>
 
@@ -238,11 +234,7 @@ class Libp2pHost implements Host {
     const guests = (): number => [...this.#sessions.values()].filter(({ phase }) => phase === 'guest').length
     const serve = async (stream: ByteStream, session: Session): Promise<void> => {
       const isGuest = session.phase === 'guest'
-      try {
-        await handler(stream)
-      } finally {
-        if (isGuest) session.guestStreamEnded()
-      }
+      await Promise.resolve(handler(stream)).finally(() => isGuest && session.guestStreamEnded())
     }
     const admit = (stream: NetStream, session: Session): ByteStream => {
       const hasRoom = session.isAdmitted || session.phase === 'guest' || guests() < GUESTS_MAX
@@ -327,17 +319,10 @@ class Libp2pHost implements Host {
     const subject = subjectOfAddress(from)
     if (this.#stopping.signal.aborted || subject === undefined) return true
     if (this.#deps.guard.refuses([subject]) !== undefined) return true
-    return this.#unprovenCount() >= UNPROVEN_MAX && !this.#makeRoom(subject)
-  }
-
-  /** Where one address holds many places of newcomers, its oldest goes, for one of an address that holds fewer. */
-  #makeRoom(subject: string): boolean {
-    const unproven = [...this.#sessions.values()].filter(({ phase }) => phase === 'proving')
-    const held = Map.groupBy(unproven, session => subjectsOf(session).at(-1) ?? '')
-    const most = [...held.values()].reduce((most, sessions) => (sessions.length > most.length ? sessions : most), [])
-    if (most.length <= (held.get(subject)?.length ?? 0) + 1) return false
-    most[0]?.refuse('full')
-    return true
+    if (this.#unproven().length < UNPROVEN_MAX) return false
+    const leaving = crowdedOut(this.#unproven(), subject)
+    leaving?.refuse('full')
+    return leaving === undefined
   }
 
   /** A secured connection. Those that we dialled become sessions where they were dialled, once the identity fits. */
@@ -346,7 +331,7 @@ class Libp2pHost implements Host {
     const session = this.#createSession(connection)
     const refused = this.#deps.guard.refuses(subjectsOf(session))
     if (refused !== undefined) session.refuse(refused.reason, { retryAfterMs: refused.retryAfterMs })
-    else if (this.#unprovenCount() > UNPROVEN_MAX) session.refuse('full')
+    else if (this.#unproven().length > UNPROVEN_MAX) session.refuse('full')
   }
 
   onFound(peer: string, addresses: readonly string[]): void {
@@ -377,7 +362,7 @@ class Libp2pHost implements Host {
       addresses: this.#offer.addresses.length > 0 ? this.#offer.addresses : [...this.addresses()],
     }),
     record: () => this.#records.own,
-    introductions: session => (this.#meets ? this.#signable(this.#table.introductions(session.peer)) : []),
+    introductions: session => (this.#meets ? fitting(this.#table.introductions(session.peer), this.#party.signer) : []),
     onJoined: (session, announcement) => {
       const { guard } = this.#deps
       guard.succeeded(subjectsOf(session))
@@ -403,25 +388,14 @@ class Libp2pHost implements Host {
     return this.#options.meet ?? this.#options.secret !== undefined
   }
 
-  #unprovenCount(): number {
-    let count = 0
-    for (const { phase } of this.#sessions.values()) if (phase === 'proving') count++
-    return count
+  #unproven(): Session[] {
+    return [...this.#sessions.values()].filter(({ phase }) => phase === 'proving')
   }
 
   #introduceToOthers(newcomer: string): void {
     const known = this.#meets ? this.#table.knownPeer(newcomer) : undefined
     if (known === undefined) return
     for (const { id } of this.peers()) if (id !== newcomer) this.#table.session(id)?.introduce([known])
-  }
-
-  /** As many as one message may hold, and as our key can sign at once. */
-  #signable(peers: readonly KnownPeer[]): KnownPeer[] {
-    let roomBytes = (this.#party.signer.messageBytesMax ?? Number.POSITIVE_INFINITY) - MESSAGE_REST_BYTES
-    return peers.slice(0, HELLO_PEERS_MAX).filter(({ id, record }) => {
-      roomBytes -= id.length + record.byteLength
-      return roomBytes > 0
-    })
   }
 
   #onFault(session: Session, reason: RefusalReason): void {

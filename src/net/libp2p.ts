@@ -20,6 +20,7 @@ import {
   STREAMS_PER_CONNECTION_MAX,
   UNPROVEN_MAX,
 } from './limits.ts'
+import { PendingSockets } from './newcomers.ts'
 import { writingWhole } from './thrift.ts'
 
 /** The smallest window that Yamux allows. */
@@ -52,9 +53,21 @@ type Components = {
 /** The address manager's own timer, which libp2p does not stop. */
 type AddressTimer = { readonly _updatePeerStoreAddresses?: { readonly stop?: () => void } }
 
+const CONNECTION_LIMITS = {
+  // Beyond this libp2p closes connections of its own choice, so our own bounds must bite first.
+  maxConnections: PEERS_MAX * CONNECTIONS_PER_PEER_MAX + UNPROVEN_MAX + HANDSHAKES_MAX,
+  maxIncomingPendingConnections: HANDSHAKES_MAX,
+  inboundConnectionThreshold: INBOUND_PER_SECOND_MAX,
+  inboundUpgradeTimeout: ADMISSION_TIMEOUT_MS,
+  inboundStreamProtocolNegotiationTimeout: ADMISSION_TIMEOUT_MS,
+  dialTimeout: CONNECT_TIMEOUT_MS,
+  reconnectRetries: 0,
+}
+
 /** Makes a node that has not been started. */
 export async function createNode(options: NodeOptions): Promise<Node> {
   let components: Components | undefined
+  const pending = new PendingSockets()
   const libp2p = await createLibp2p({
     start: false,
     privateKey: options.key,
@@ -75,19 +88,17 @@ export async function createNode(options: NodeOptions): Promise<Node> {
         },
       }),
     ],
-    connectionManager: {
-      // Beyond this libp2p closes connections of its own choice, so our own bounds must bite first.
-      maxConnections: PEERS_MAX * CONNECTIONS_PER_PEER_MAX + UNPROVEN_MAX + HANDSHAKES_MAX,
-      maxIncomingPendingConnections: HANDSHAKES_MAX,
-      inboundConnectionThreshold: INBOUND_PER_SECOND_MAX,
-      inboundUpgradeTimeout: ADMISSION_TIMEOUT_MS,
-      inboundStreamProtocolNegotiationTimeout: ADMISSION_TIMEOUT_MS,
-      dialTimeout: CONNECT_TIMEOUT_MS,
-      reconnectRetries: 0,
-    },
-    // The hello stream carries the pings.
+    connectionManager: CONNECTION_LIMITS,
+    // The control stream carries the pings.
     connectionMonitor: { enabled: false },
-    connectionGater: { denyInboundConnection: socket => options.refusesInbound(socket.remoteAddr.toString()) },
+    connectionGater: {
+      denyInboundConnection: socket => {
+        const from = socket.remoteAddr.toString()
+        if (options.refusesInbound(from) || !pending.enter(from)) return true
+        socket.addEventListener('close', () => pending.leave(from))
+        return false
+      },
+    },
     services: {
       // A service is how libp2p hands out its components.
       inside: (all: Components) => {
@@ -97,7 +108,11 @@ export async function createNode(options: NodeOptions): Promise<Node> {
       ...(options.mdns ? { localNetwork: createLocalNetwork(options.onFound) } : {}),
     },
   })
-  libp2p.addEventListener('connection:open', event => options.onConnection(event.detail))
+  libp2p.addEventListener('connection:open', event => {
+    // By now the address ends in the peer's id.
+    pending.leave(event.detail.remoteAddr.toString().replace(/\/p2p\/.*$/, ''))
+    options.onConnection(event.detail)
+  })
   // libp2p remembers everybody who ever connected; we do not need it, and anybody can come with any number of keys.
   libp2p.addEventListener('peer:disconnect', event => {
     libp2p.peerStore.delete(event.detail).catch(() => undefined) // Nothing to forget, then.

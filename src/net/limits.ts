@@ -21,6 +21,9 @@ export const INBOUND_PER_SECOND_MAX = 64
 /** Inbound connections in the middle of their TLS or Noise handshake. */
 export const HANDSHAKES_MAX = 32
 
+/** Of these, connections from one address (IPv6: from one /64). */
+export const HANDSHAKES_PER_ADDRESS_MAX = 16
+
 /** From the connection to admission and the exchange of offers, in milliseconds. */
 export const ADMISSION_TIMEOUT_MS = 5_000
 

@@ -1,7 +1,7 @@
 /** Signed peer records (NET-8): our own, kept fresh, and those of others, believed only where the peer itself signed. */
 import { type Clock, type Logger, messageOf } from '#base'
 import { createPeerRecord, type KeyProvider, verifyPeerRecord } from '#identity'
-import { type KnownPeer, PEER_ADDRESSES_MAX } from '#wire'
+import { HELLO_PEERS_MAX, type KnownPeer, PEER_ADDRESSES_MAX } from '#wire'
 import { addressesOf } from './address.ts'
 import { RECORD_LIFE_MS } from './limits.ts'
 
@@ -45,4 +45,16 @@ export class PeerRecords {
     const proved = peers.map(({ id, record }) => ({ id, addresses: this.addressesOf(id, record) }))
     return proved.filter(({ addresses }) => addresses.length > 0)
   }
+}
+
+/** What a message with introductions takes beside them: the frame, an offer of a few stages, our own record. */
+const MESSAGE_REST_BYTES = 2_000
+
+/** As many of the peers as one message may hold, and as our key can sign at once. */
+export function fitting(peers: readonly KnownPeer[], signer: Pick<KeyProvider, 'messageBytesMax'>): KnownPeer[] {
+  let roomBytes = (signer.messageBytesMax ?? Number.POSITIVE_INFINITY) - MESSAGE_REST_BYTES
+  return peers.slice(0, HELLO_PEERS_MAX).filter(({ id, record }) => {
+    roomBytes -= id.length + record.byteLength
+    return roomBytes > 0
+  })
 }

@@ -38,7 +38,11 @@ async function side(
   }
 }
 
-function start(ours: Side, theirs: Side, stream: ReturnType<typeof createStreamPair>[0], role: 'dialler' | 'listener') {
+function start(
+  { ours, theirs }: { readonly ours: Side; readonly theirs: Side },
+  stream: ReturnType<typeof createStreamPair>[0],
+  role: 'dialler' | 'listener',
+) {
   const established = Promise.withResolvers<void>()
   const messages: LinkMessage[] = []
   const linked = { messages, rotations: 0 }
@@ -74,7 +78,7 @@ function start(ours: Side, theirs: Side, stream: ReturnType<typeof createStreamP
 /** Joins two sides over a new pair of streams; `stop` cuts it as a lost connection does. */
 async function join(a: Side, b: Side): Promise<{ a: Linked; b: Linked; stop(): Promise<void> }> {
   const [atA, atB] = createStreamPair(PROTOCOLS.control, { a: a.identity.peer, b: b.identity.peer })
-  const [linkA, linkB] = [start(a, b, atA, 'dialler'), start(b, a, atB, 'listener')]
+  const [linkA, linkB] = [start({ ours: a, theirs: b }, atA, 'dialler'), start({ ours: b, theirs: a }, atB, 'listener')]
   linkB.established.catch(() => undefined)
   try {
     await Promise.all([linkA.established, linkB.established])

@@ -1,7 +1,15 @@
 /** Sessions, replay protection, commands and their limits: state machines without I/O. */
 export type { AnswerSink } from './answer-stream.ts'
 export { BackOff } from './back-off.ts'
-export { type Attachment, type Caller, type Command, type CommandAnswer, type CommandContext, defineCommand, type Right } from './command.ts'
+export {
+  type Attachment,
+  type Caller,
+  type Command,
+  type CommandAnswer,
+  type CommandContext,
+  defineCommand,
+  type Right,
+} from './command.ts'
 export { Dispatcher, type DispatcherCounts, type DispatcherDeps, type IncomingCall } from './dispatcher.ts'
 export { ProtocolError, type ProtocolFault } from './errors.ts'
 export { Penalties, type PenaltyKind, type Verdict } from './penalties.ts'
@@ -22,7 +30,7 @@ export { TokenBucket } from './token-bucket.ts'
 export { ReplayFilter } from './replay-filter.ts'
 export { acceptSealedStream, openSealedStream } from './sealed-stream.ts'
 export { SecureSession } from './secure-session.ts'
-export { SessionError, type SessionErrorFault } from './session-errors.ts'
+export type { SessionErrorFault } from './session-errors.ts'
 export { signFrame } from './signed-frames.ts'
 export type {
   AuditKind,

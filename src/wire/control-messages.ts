@@ -55,7 +55,7 @@ const REFUSAL_REASONS = [
 ] as const
 export type RefusalReason = (typeof REFUSAL_REASONS)[number]
 
-export const PUBLIC_KEY_BYTES = 32
+const PUBLIC_KEY_BYTES = 32
 export const NONCE_BYTES = 32
 const MAC_BYTES = 32
 const SESSION_BYTES = 16

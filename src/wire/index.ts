@@ -15,8 +15,6 @@ export {
 } from './command-messages.ts'
 export {
   type BodyFault,
-  bytesOf,
-  bytesUpTo,
   CONTROL_SCHEMAS,
   type ControlBody,
   type ControlType,
@@ -25,7 +23,6 @@ export {
   type Hello,
   type KnownPeer,
   NONCE_BYTES,
-  PUBLIC_KEY_BYTES,
   type RefusalReason,
   type Resume,
 } from './control-messages.ts'
