@@ -3,14 +3,18 @@
  * growth of a wait must be seen, a host whose clock the test owns.
  */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect } from 'node:net'
 import { describe, it } from 'node:test'
-import { ManualClock, sleep, systemClock, systemRandom } from '#base'
+import { type ByteStream, ManualClock, sleep, systemClock, systemRandom } from '#base'
 import { createNodeIdentity } from '#identity'
-import { BackOff, Penalties, PenaltyRecords } from '#protocol'
+import { BackOff, Penalties, PenaltyRecords, type SecureSession } from '#protocol'
 import { encodeBody, encodeFramePrefix, FRAME_TYPES, PROTOCOLS } from '#wire'
-import { ADMISSION_TIMEOUT_MS, UNPROVEN_MAX } from '../src/net/limits.ts'
+import type { NetStream } from '../src/net/byte-stream.ts'
+import { ADMISSION_TIMEOUT_MS, GUEST_STREAMS_MAX, UNPROVEN_MAX } from '../src/net/limits.ts'
 import { createPeerGuard } from '../src/node/peer-guard.ts'
 import { BACK_OFF_FREE_FAILURES, BACK_OFF_MS_MAX, BACK_OFF_MS_MIN } from '../src/protocol/limits.ts'
+import { openingOf } from '../src/protocol/sealed-channel.ts'
 import { type Member, TASK, useAttackedNode } from './support/attacked-node.ts'
 import { helloFrame, refusalOf, withBadProof } from './support/forged-frames.ts'
 import { firstAddress, startHost, within } from './support/net-hosts.ts'
@@ -100,6 +104,30 @@ describe('attack: exhaustion', () => {
     await node.survives()
   })
 
+  it('frames that are begun on many streams are begun on few, and held by halves', async () => {
+    const member = await node.member()
+    const streams: NetStream[] = []
+    const grown = await grownBy(async () => {
+      for (let i = 0; i < 64; i++) {
+        const stream = await member.raw.stream(PROTOCOLS.stage)
+        const channel = sessionOf(member).openChannel()
+        try {
+          stream.send(channel.seal(openingOf(PROTOCOLS.stage)))
+          // A frame of a megabyte, up to its last bytes.
+          stream.send(channel.seal(new Uint8Array(2 ** 20)).subarray(0, 2 ** 20))
+          await Promise.race([stream.drained(), sleep(systemClock, 20, {})])
+          streams.push(stream)
+        } catch {
+          // The node has as many of this peer as it takes, and has reset it.
+        }
+      }
+    })
+    assert.ok(streams.length >= 8 && streams.length < 32, `${streams.length} streams`)
+    assert.ok(grown < 64 * MIB, `${grown} bytes more for ${streams.length} streams`)
+    member.raw.connection.abort(new Error('done'))
+    await node.survives()
+  })
+
   it('ten thousand requests for what does not exist are refused by the node’s limits, not by its end', async () => {
     const member = await node.member()
     const grown = await grownBy(async () => {
@@ -109,6 +137,55 @@ describe('attack: exhaustion', () => {
     assert.ok(grown < 64 * MIB, `${grown} bytes more`)
     assert.equal((await node.hears(member.peer.identity.peer, 'refused')).facts['reason'], 'penalties')
     await node.survives()
+  })
+
+  it('sockets that say nothing and connections that prove nothing take no place of newcomers from other addresses', {
+    skip: HAS_MANY_ADDRESSES ? false : 'this system has one loopback address',
+  }, async test => {
+    const port = Number(/\/tcp\/(\d+)/.exec(node.address)?.[1])
+    const sockets = Array.from({ length: 64 }, () => {
+      const socket = connect({ host: '127.0.0.1', port, localAddress: '127.0.0.4' })
+      return socket.on('error', () => undefined) // Refused, as most of them should be.
+    })
+    test.after(() => void sockets.map(socket => socket.destroy()))
+    await Promise.race(sockets.map(socket => once(socket, 'connect')))
+    const idler = await node.raw({ from: '127.0.0.5' })
+    const held = await Promise.all(Array.from({ length: 40 }, () => idler.dial(node.address).catch(() => undefined)))
+    const open = held.filter(raw => raw?.connection.status === 'open')
+    assert.ok(open.length >= UNPROVEN_MAX / 2, `${open.length} connections`)
+    const startedAt = systemClock.monotonic()
+    for (let i = 0; i < 3; i++) await node.survives()
+    assert.ok(systemClock.monotonic() - startedAt < ADMISSION_TIMEOUT_MS - 1000)
+    for (const { connection } of open as RawConnection[]) connection.abort(new Error('done'))
+  })
+
+  it('guests that say nothing give their places back', async test => {
+    const clock = new ManualClock(systemClock.now())
+    const host = await startHost(test, { clock })
+    const served = Promise.withResolvers<ByteStream>()
+    host.handleGuests(PROTOCOLS.json, async stream => {
+      served.resolve(stream)
+      for await (const _ of stream.received);
+    })
+    const raw = await (await startRawPeer(test)).dial(firstAddress(host))
+    const streams = [await raw.stream(PROTOCOLS.json)]
+    await within('the guest', served.promise)
+    clock.advance(10 * ADMISSION_TIMEOUT_MS)
+    assert.equal(raw.connection.status, 'open', 'a guest with an open stream stays')
+    while (streams.length < GUEST_STREAMS_MAX) streams.push(await raw.stream(PROTOCOLS.json))
+    const isReset = async (stream: NetStream): Promise<boolean> =>
+      within('the reset', stream.received[Symbol.asyncIterator]().next()).then(
+        () => false,
+        () => true,
+      )
+    assert.ok(await raw.stream(PROTOCOLS.json).then(isReset, () => true), 'one more has no room')
+    for (const stream of streams) await stream.close()
+    // The host hears of the ends in its own time.
+    for (let i = 0; i < 1000 && raw.connection.status === 'open'; i++) {
+      clock.advance(ADMISSION_TIMEOUT_MS / 2)
+      await new Promise(resolve => setImmediate(resolve))
+    }
+    await raw.closed
   })
 
   it('a thousand handshakes with bad keys are refused before they cost anything, and nobody else feels them', {
@@ -177,6 +254,11 @@ describe('attack: exhaustion', () => {
     assert.equal(backOff.mayTry('ip:127.0.0.1'), undefined)
   })
 })
+
+function sessionOf({ control }: Member): SecureSession {
+  assert.ok(control.link.session !== undefined)
+  return control.link.session
+}
 
 async function seal({ control }: Member, type: number, body: object): Promise<Uint8Array> {
   assert.ok(control.link.session !== undefined)
