@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { type ByteStream, systemClock, systemRandom } from '#base'
 import { sha256 } from '#crypto'
-import { acceptSealedStream } from '#protocol'
+import { acceptSealedStream, Refusal } from '#protocol'
 import { type AttachmentHeader, PROTOCOLS } from '#wire'
 import { TRANSFER_BYTES_MAX, TRANSFER_CHUNK_BYTES } from '../src/protocol/limits.ts'
 import { chunkMessage, TransferReader } from '../src/protocol/transfer/messages.ts'
@@ -41,7 +41,11 @@ describe('attack: commands', () => {
       again.commands.send(TYPES.loadShard, LOAD)
       await again.control.ended
     }
-    await assert.rejects(node.member({ peer: member.peer }))
+    // It is told so, and for how long.
+    const error = await (await (await member.peer.dial(node.address)).control()).ended
+    assert.ok(error instanceof Refusal, String(error))
+    assert.equal(error.fault.reason, 'banned')
+    assert.ok((error.fault.retryAfterMs ?? 0) > 50_000)
     const [model] = await node.process.client.models()
     assert.equal(model?.layerCount, 8)
     await node.survives()

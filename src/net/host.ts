@@ -330,8 +330,8 @@ class Libp2pHost implements Host {
     if (connection.direction !== 'inbound') return
     const session = this.#createSession(connection)
     const refused = this.#deps.guard.refuses(subjectsOf(session))
-    if (refused !== undefined) session.refuse(refused.reason, { retryAfterMs: refused.retryAfterMs })
-    else if (this.#unproven().length > UNPROVEN_MAX) session.refuse('full')
+    if (refused !== undefined) session.turnAway(refused.reason, { retryAfterMs: refused.retryAfterMs })
+    else if (this.#unproven().length > UNPROVEN_MAX) session.turnAway('full')
   }
 
   onFound(peer: string, addresses: readonly string[]): void {

@@ -34,6 +34,7 @@ import {
   ADMISSION_TIMEOUT_MS,
   CONTROL_TOKENS_MAX,
   CONTROL_TOKENS_PER_SECOND,
+  LINGER_MS,
   OFFER_INTERVAL_MS,
   PING_FIRST_INTERVAL_MS,
   PING_INTERVAL_MS,
@@ -108,6 +109,7 @@ export class Session {
   #stream: Stream | undefined
   #hasSentInfo = false
   #guestStreams = 0
+  #turnedAway: { readonly reason: RefusalReason; readonly facts: RefusalFacts } | undefined
   #ping: { readonly id: number; readonly sentAt: number } | undefined
   #pingsMissed = 0
   #pongs = 0
@@ -185,12 +187,15 @@ export class Session {
       onLeftOut: sizeBytes => void this.#takes(sizeBytes),
       onRotation: () => this.#owner.onRtt(this),
     })
-    this.#link.run().catch((error: unknown) => this.#onLinkEnd(error))
+    const turnedAway = this.#turnedAway
+    if (turnedAway === undefined) this.#link.run().catch((error: unknown) => this.#onLinkEnd(error))
+    else void this.#link.heard().then(() => this.refuse(turnedAway.reason, turnedAway.facts))
   }
 
   /** The peer speaks another protocol than ours, on a stream that begins now. @returns whether that can be */
   becomeGuest(): boolean {
-    if (this.#phase === 'proving' && this.#stream === undefined && this.direction === 'inbound') this.#phase = 'guest'
+    const isNew = this.#phase === 'proving' && this.#stream === undefined && this.#turnedAway === undefined
+    if (isNew && this.direction === 'inbound') this.#phase = 'guest'
     if (this.#phase !== 'guest') return false
     this.#guestStreams++
     return true
@@ -243,6 +248,12 @@ export class Session {
   /** Tells the peer of others. Only a hint: left out where the peer does not read. */
   introduce(peers: KnownPeer[]): void {
     if (this.#phase === 'joined' && this.#stream?.writableNeedsDrain === false) this.send(FRAME_TYPES.peers, { peers })
+  }
+
+  /** Refuses a peer that has just connected as soon as it asks, so that it hears why; soon, where it does not. */
+  turnAway(reason: RefusalReason, facts: RefusalFacts = {}): void {
+    this.#turnedAway = { reason, facts }
+    this.#after(LINGER_MS, () => this.refuse(reason, facts))
   }
 
   /** Tells the peer why, then ends. */

@@ -140,6 +140,11 @@ export class ControlLink {
     }
   }
 
+  /** In the place of `run`, before a refusal: resolves when the peer has said something, so that it listens, or is gone. */
+  async heard(): Promise<void> {
+    await this.#pipe.next().catch(() => undefined) // It is gone: nobody will hear the refusal.
+  }
+
   /**
    * Queues a message of the established session.
    *
