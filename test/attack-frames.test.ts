@@ -118,12 +118,12 @@ async function nextPong({ control }: Member): Promise<number | undefined> {
 }
 
 describe('attack: bits that flip', () => {
-  it('in a HELLO', async () => flipAll(0))
-  it('in the first message of the handshake', async () => flipAll(1))
-  it('in the last message of the handshake', async () => flipAll(2))
-  it('in the proof of the swarm secret', async () => flipAll(3))
+  it('bits that flip in a HELLO', async () => flipAll(0))
+  it('bits that flip in the first message of the handshake', async () => flipAll(1))
+  it('bits that flip in the last message of the handshake', async () => flipAll(2))
+  it('bits that flip in the proof of the swarm secret', async () => flipAll(3))
 
-  it('in a RESUME', async () => {
+  it('bits that flip in a RESUME', async () => {
     for (const flip of SIGNED_FIELDS.filter(({ field }) => ['type', 'epoch', 'signature', 'payload'].includes(field))) {
       const peer = await node.raw()
       leave(await node.member({ peer }))
@@ -134,7 +134,7 @@ describe('attack: bits that flip', () => {
     await node.survives()
   })
 
-  it('in a frame of the session', async () => {
+  it('bits that flip in a frame of the session', async () => {
     for (const flip of SIGNED_FIELDS) {
       const member = await node.member()
       const [changed, next] = [await ping(member, 7), await ping(member, 8)]
@@ -179,8 +179,8 @@ describe('attack: bits that flip', () => {
   ]
 
   for (const [what, index] of [
-    ['in the opening frame of a stream', 0],
-    ['in a sealed frame of a stream', 1],
+    ['bits that flip in the opening frame of a stream', 0],
+    ['bits that flip in a sealed frame of a stream', 1],
   ] as const) {
     it(what, async () => {
       for (const [field, byte, bit] of SEALED_FIELDS) {
