@@ -11,6 +11,7 @@ import type { AuditVerdict } from './audit-check.ts'
 import { encodeFacts, hashEntry, utf8 } from './audit-entry.ts'
 import { readAuditLog } from './audit-reader.ts'
 import { type DataDir, openDataDir } from './data-dir.ts'
+import { MIGRATIONS } from './migrations.ts'
 import {
   AUDIT_AGE_MS_MAX,
   AUDIT_CHECKPOINT_ENTRIES,
@@ -407,7 +408,7 @@ test('what is no log of a node is a clear error', async t => {
   assert.throws(() => readAuditLog(b.path), { code: 'STORAGE_DATABASE', message: /start the node once/ })
   sql(b.path, 'PRAGMA user_version = 99')
   assert.throws(() => readAuditLog(b.path), { code: 'STORAGE_DATABASE', message: /update it/ })
-  sql(b.path, 'PRAGMA user_version = 3; DROP TABLE audit_checkpoints')
+  sql(b.path, `PRAGMA user_version = ${MIGRATIONS.length}; DROP TABLE audit_checkpoints`)
   const reader = readAuditLog(b.path)
   assert.throws(() => reader.verify(), { code: 'STORAGE_DATABASE', message: /audit_checkpoints/ })
   reader.close()

@@ -11,7 +11,7 @@ function bodies(result: ReturnType<LengthPrefixReader['push']>): readonly Uint8A
 
 describe('wire / framing', () => {
   it('puts a big-endian length before the body', () => {
-    assert.deepEqual([...withLengthPrefix(Uint8Array.of(9, 8, 7))], [3, 0, 0, 0, 9, 8, 7])
+    assert.deepEqual([...withLengthPrefix(Uint8Array.of(9, 8, 7))], [0, 0, 0, 3, 9, 8, 7])
   })
 
   it('gives back the same frames however the stream is cut', () => {
@@ -48,14 +48,14 @@ describe('wire / framing', () => {
   it('refuses a body beyond the limit at its header, and for ever after', () => {
     const reader = new LengthPrefixReader(10)
     const fault = { code: 'WIRE_LENGTH', lengthBytes: 11, maxBytes: 10 }
-    assert.deepEqual(reader.push(Uint8Array.of(11, 0, 0, 0)), fault)
+    assert.deepEqual(reader.push(Uint8Array.of(0, 0, 0, 11)), fault)
     assert.deepEqual(reader.push(withLengthPrefix(Uint8Array.of(1))), fault)
     assert.equal(bodies(new LengthPrefixReader(10).push(withLengthPrefix(new Uint8Array(10)))).length, 1)
   })
 
   it('holds what arrived of an unfinished frame, not what was announced', () => {
     const reader = new LengthPrefixReader(2 ** 31)
-    assert.deepEqual(reader.push(Uint8Array.of(0xff, 0xff, 0xff, 0x7f)), [])
+    assert.deepEqual(reader.push(Uint8Array.of(0x7f, 0xff, 0xff, 0xff)), [])
     assert.deepEqual(reader.push(new Uint8Array(100)), [])
     assert.equal(reader.pendingBytes, 104)
   })

@@ -130,15 +130,16 @@ function check(input: Uint8Array): string {
   const type = input[0] ?? 0
   const bytes = input.subarray(1)
   const command = COMMANDS.find(known => known.type === type)
+  const isKnown = command !== undefined || SCHEMAS.has(type)
   const decoded = decodeBody(SCHEMAS.get(type) ?? requestSchema, bytes)
   assert.equal(Object.keys(Object.prototype).length, 0, 'a body has changed Object.prototype')
   if ('code' in decoded) {
     assert.ok(decoded.problem.length <= 200)
-    return `bad ${type}`
+    return isKnown ? `bad ${type}` : 'another type'
   }
   const again = encodeBody(decoded.body)
   assert.deepEqual(decode(again), decode(encodeBody(decode(again))), 'a body that reads and writes differently')
-  if (command === undefined) return `good ${type}`
+  if (command === undefined) return isKnown ? `good ${type}` : 'another type'
   const request = command.request.safeParse((decoded.body as z.infer<typeof requestSchema>).body)
   if (!request.success) return `refused ${type}`
   return `good ${type}`
