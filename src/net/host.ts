@@ -50,13 +50,14 @@ import {
   OPEN_TIMEOUT_MS,
   RECORD_LIFE_MS,
   STREAMS_PER_CONNECTION_MAX,
+  TURNED_AWAY_MAX,
   UNPROVEN_MAX,
 } from './limits.ts'
 import { crowdedOut } from './newcomers.ts'
 import { type PeerGuard, subjectOfAddress, subjectsOf } from './peer-guard.ts'
 import { fitting, PeerRecords } from './peer-records.ts'
 import { PeerTable } from './peer-table.ts'
-import { Session, type SessionOwner } from './session.ts'
+import { Session, type SessionOwner, type SessionPhase } from './session.ts'
 import type { Host, HostMessage, HostOptions, Peer, PeerEvent } from './types.ts'
 
 export type HostDeps = {
@@ -231,7 +232,7 @@ class Libp2pHost implements Host {
   }
 
   handleGuests(protocol: ProtocolId, handler: StreamHandler): void {
-    const guests = (): number => [...this.#sessions.values()].filter(({ phase }) => phase === 'guest').length
+    const guests = (): number => this.#inPhase('guest').length
     const serve = async (stream: ByteStream, session: Session): Promise<void> => {
       const isGuest = session.phase === 'guest'
       await Promise.resolve(handler(stream)).finally(() => isGuest && session.guestStreamEnded())
@@ -330,8 +331,14 @@ class Libp2pHost implements Host {
     if (connection.direction !== 'inbound') return
     const session = this.#createSession(connection)
     const refused = this.#deps.guard.refuses(subjectsOf(session))
-    if (refused !== undefined) session.turnAway(refused.reason, { retryAfterMs: refused.retryAfterMs })
-    else if (this.#unproven().length > UNPROVEN_MAX) session.turnAway('full')
+    if (refused !== undefined) this.#turnAway(session, refused.reason, { retryAfterMs: refused.retryAfterMs })
+    else if (this.#unproven().length > UNPROVEN_MAX) this.#turnAway(session, 'full')
+  }
+
+  /** Those that are turned away have places of their own for the moment in which they hear why. */
+  #turnAway(session: Session, reason: RefusalReason, facts: RefusalFacts = {}): void {
+    if (this.#inPhase('turned-away').length < TURNED_AWAY_MAX) session.turnAway(reason, facts)
+    else session.refuse(reason, facts)
   }
 
   onFound(peer: string, addresses: readonly string[]): void {
@@ -389,7 +396,11 @@ class Libp2pHost implements Host {
   }
 
   #unproven(): Session[] {
-    return [...this.#sessions.values()].filter(({ phase }) => phase === 'proving')
+    return this.#inPhase('proving')
+  }
+
+  #inPhase(phase: SessionPhase): Session[] {
+    return [...this.#sessions.values()].filter(session => session.phase === phase)
   }
 
   #introduceToOthers(newcomer: string): void {

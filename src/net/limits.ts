@@ -6,6 +6,9 @@ export const PEERS_MAX = 64
 /** Inbound connections whose peer has not proved the swarm secret yet. */
 export const UNPROVEN_MAX = 32
 
+/** Inbound connections that are refused and wait to hear why; more are closed without a word. */
+export const TURNED_AWAY_MAX = 16
+
 /** Connections of peers that speak another protocol than ours. */
 export const GUESTS_MAX = 16
 

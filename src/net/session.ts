@@ -78,8 +78,9 @@ export type Announcement = { readonly offer: NodeOffer; readonly record?: Uint8A
 /**
  * proving -> admitted (the link is established) -> joined (offers exchanged) -> ended, from each of them.
  * proving -> guest (the peer speaks another protocol) -> ended.
+ * proving -> turned away (it waits to hear why) -> ended.
  */
-export type SessionPhase = 'proving' | 'guest' | 'admitted' | 'joined' | 'ended'
+export type SessionPhase = 'proving' | 'guest' | 'admitted' | 'joined' | 'turned-away' | 'ended'
 
 /** Each 8 KiB of a message cost a token more. */
 const BYTES_PER_TOKEN = 8 * 1024
@@ -171,7 +172,7 @@ export class Session {
 
   /** Takes the control stream, the first one only. */
   attach(stream: Stream): void {
-    if (this.#stream !== undefined || this.#phase !== 'proving') {
+    if (this.#stream !== undefined || (this.#phase !== 'proving' && this.#phase !== 'turned-away')) {
       stream.abort(new Error('one control stream a connection'))
       return
     }
@@ -194,7 +195,7 @@ export class Session {
 
   /** The peer speaks another protocol than ours, on a stream that begins now. @returns whether that can be */
   becomeGuest(): boolean {
-    const isNew = this.#phase === 'proving' && this.#stream === undefined && this.#turnedAway === undefined
+    const isNew = this.#phase === 'proving' && this.#stream === undefined
     if (isNew && this.direction === 'inbound') this.#phase = 'guest'
     if (this.#phase !== 'guest') return false
     this.#guestStreams++
@@ -252,6 +253,7 @@ export class Session {
 
   /** Refuses a peer that has just connected as soon as it asks, so that it hears why; soon, where it does not. */
   turnAway(reason: RefusalReason, facts: RefusalFacts = {}): void {
+    this.#phase = 'turned-away'
     this.#turnedAway = { reason, facts }
     this.#after(LINGER_MS, () => this.refuse(reason, facts))
   }
