@@ -15,6 +15,7 @@ type Side = {
   readonly clock: ManualClock
   readonly party: Partial<Party>
   readonly secret?: Uint8Array
+  isFull: boolean
 }
 
 type Linked = {
@@ -35,6 +36,7 @@ async function side(
     clock,
     party: options.party ?? {},
     ...secret,
+    isFull: false,
   }
 }
 
@@ -61,7 +63,7 @@ function start(
       role,
       peer: theirs.identity.peer,
       ...(secret === undefined ? {} : { secret }),
-      hasRoom: () => true,
+      hasRoom: () => !ours.isFull,
       onEstablished: () => established.resolve(),
       onMessage: message => void messages.push(message),
       onLeftOut: () => undefined,
@@ -229,6 +231,18 @@ describe('protocol / control-link', () => {
       (error: unknown) => error instanceof Refusal && error.fault.reason === 'authentication',
     )
     await (await join(hybrid, b)).stop()
+  })
+
+  it('never uses an epoch again, even where a resumption ended before both had proved themselves', async () => {
+    const [a, b] = [await side(), await side()]
+    await (await join(a, b)).stop()
+    b.isFull = true
+    await assert.rejects(join(a, b), (error: unknown) => error instanceof Refusal && error.fault.reason === 'full')
+    b.isFull = false
+    // The listener has taken the dialler's first proof: a second one of the same epoch would be a replay.
+    const again = await join(a, b)
+    assert.equal(again.a.link.facts?.resumptions, 2)
+    await again.stop()
   })
 
   it('takes the measured offset of clocks that differ, up to a bound', async () => {

@@ -207,8 +207,11 @@ export class ControlLink {
     )
     this.#session.setClockOffset(negotiated.clockOffsetMs)
     this.#advance('proving')
+    // A resumption is written down before anything is sealed in its epoch: an epoch that came again would look like a
+    // replay to the peer. A new session is not worth keeping before both have proved themselves.
+    if (negotiated.resumptions > 0) this.#remember(negotiated)
     await this.#prove(negotiated)
-    this.#remember(negotiated)
+    if (negotiated.resumptions === 0) this.#remember(negotiated)
     this.#advance('established')
     this.#options.onEstablished()
   }
