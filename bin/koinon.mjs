@@ -9,6 +9,7 @@ import { existsSync } from 'fs'
 import * as nodeModule from 'module'
 import { dirname, join } from 'path'
 import { fileURLToPath } from 'url'
+import './young-generation.mjs'
 
 const NODE_MAJOR_MIN = 24
 const here = dirname(fileURLToPath(import.meta.url))

@@ -1,10 +1,13 @@
 /**
- * The protocol beside bare libp2p streams between the same two processes: same TCP, TLS and Yamux, the same bytes and the
- * same work at the other end; what differs is the session. Rounds of both alternate.
+ * The protocol beside streams without it between the same two processes: TCP, TLS and Yamux, the same bytes and the same
+ * work at the other end. Rounds alternate.
+ *
+ *     bare     a stream of a node of ours below its session, with all that was tuned there: what differs is the session
+ *     raw      a stream of libp2p as its packages come
  *
  *     control  a command and its answer over an open session: signed and encrypted both ways
  *     step     a decoding step of a real stage: a row there, half the model's layers, a row back
- *     bulk     large writes one way
+ *     bulk     large writes one way; beside raw, and beside bare too
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -17,6 +20,7 @@ import { type ByteStream, systemClock, systemRandom } from '#base'
 import { createNodeIdentity } from '#identity'
 import { createHost, type Host } from '#net'
 import type { RequestConnection, Requester } from '#protocol'
+import { multiaddr } from '@multiformats/multiaddr'
 import { PROTOCOLS } from '#wire'
 import { parseAddress } from '../../src/net/address.ts'
 import { NetStream } from '../../src/net/byte-stream.ts'
@@ -25,6 +29,7 @@ import { hostDeps } from '../../test/support/net-hosts.ts'
 import { writeRandomGguf } from '../../test/support/random-gguf.ts'
 import type { BenchOptions, ModelLessOptions } from '../main.ts'
 import { BARE_PROTOCOL, ByteReader, commandsOver, FOR_BULK, FOR_STEPS, NOTHING } from './protocol-peer.ts'
+import { createRawLibp2p, RAW_PROTOCOL, rawWay, type Way } from './raw-stream.ts'
 import { median, type Result } from './report.ts'
 
 const STEP_RATIO_MIN = 0.95
@@ -35,8 +40,15 @@ const REQUESTS = 1_000
 const STEPS_PER_ROUND = 100
 const PEER = fileURLToPath(new URL('./protocol-peer.ts', import.meta.url))
 
-type PeerFacts = { readonly host: string; readonly bare: string; readonly rowBytes: number; readonly layers: string }
-type Ways = { readonly sealed: ByteStream; readonly bare: ByteStream }
+type PeerFacts = {
+  readonly host: string
+  readonly bare: string
+  readonly raw: string
+  readonly rowBytes: number
+  readonly layers: string
+}
+type Kind = 'sealed' | 'bare' | 'raw'
+type Ways = Readonly<Record<Kind, Way>>
 
 /** The layers of a model of a billion parameters, few of them: what a stage of a real model computes, soon made. */
 const SHAPE = { layers: 4, width: 2048, heads: 32, kvHeads: 8, headDim: 64, feedForward: 8192, type: 'Q4_0' } as const
@@ -54,17 +66,24 @@ export async function benchProtocol(options: ModelLessOptions): Promise<Result> 
 }
 
 async function measure(options: BenchOptions): Promise<Result> {
-  const child = spawn(process.execPath, [PEER, options.model], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [...process.execArgv, PEER, options.model], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
   const facts = await factsOf(child)
   const host = await createHost(await hostDeps(), { listen: ['/ip4/127.0.0.1/tcp/0'], mdns: false })
   const bare = await startBare()
+  const raw = await createRawLibp2p([])
   try {
     await host.start()
     const peer = await host.connect(facts.host)
     const { link, requester } = commandsOver(host)
     const open = async (purpose: number): Promise<Ways> => {
-      const ways = { sealed: await host.open(peer, PROTOCOLS.stage), bare: await bare.open(facts.bare) }
-      for (const stream of [ways.sealed, ways.bare]) stream.send(Uint8Array.of(purpose))
+      const ways = {
+        sealed: await host.open(peer, PROTOCOLS.stage),
+        bare: await bare.open(facts.bare),
+        raw: rawWay(await (await raw.dial(multiaddr(facts.raw))).newStream(RAW_PROTOCOL)),
+      }
+      for (const way of Object.values(ways)) way.send(Uint8Array.of(purpose))
       return ways
     }
     const control = await measureControl(requester, link.connectionTo(peer))
@@ -72,7 +91,7 @@ async function measure(options: BenchOptions): Promise<Result> {
     const bulk = await measureBulk(await open(FOR_BULK), options)
     return toResult({ control, step, bulk, facts, options, host })
   } finally {
-    await Promise.all([host.stop(), bare.stop()])
+    await Promise.all([host.stop(), bare.stop(), raw.stop()])
     child.stdin?.end()
     await once(child, 'exit')
   }
@@ -114,13 +133,13 @@ async function measureControl(requester: Requester, connection: RequestConnectio
   return times.slice(REQUESTS / 10).sort((a, b) => a - b)
 }
 
-type Measured = { readonly sealed: readonly number[]; readonly bare: readonly number[] }
+type Measured = Readonly<Record<Kind, readonly number[]>>
 
 /** Milliseconds of each round's median step. */
 async function measureSteps(ways: Ways, rowBytes: number, { rounds }: BenchOptions): Promise<Measured> {
   const row = new Uint8Array(new Float32Array(rowBytes / 4).fill(0.01).buffer)
-  const readers = { sealed: new ByteReader(ways.sealed), bare: new ByteReader(ways.bare) }
-  const round = async (way: keyof Ways): Promise<number> => {
+  const readers = readersOf(ways)
+  const round = async (way: Kind): Promise<number> => {
     const times: number[] = []
     for (let i = 0; i < STEPS_PER_ROUND; i++) {
       const startedAt = performance.now()
@@ -130,15 +149,15 @@ async function measureSteps(ways: Ways, rowBytes: number, { rounds }: BenchOptio
     }
     return median(times)
   }
-  return alternate(round, 2 * rounds)
+  return alternate(['bare', 'sealed'], 2 * rounds, round)
 }
 
 /** Bytes per millisecond of each round. */
 async function measureBulk(ways: Ways, { rounds }: BenchOptions): Promise<Measured> {
-  const readers = { sealed: new ByteReader(ways.sealed), bare: new ByteReader(ways.bare) }
+  const readers = readersOf(ways)
   const size = new Uint8Array(8)
   new DataView(size.buffer).setFloat64(0, BULK_BYTES)
-  const round = async (way: keyof Ways): Promise<number> => {
+  const round = async (way: Kind): Promise<number> => {
     const stream = ways[way]
     const startedAt = performance.now()
     stream.send(size.slice())
@@ -149,17 +168,24 @@ async function measureBulk(ways: Ways, { rounds }: BenchOptions): Promise<Measur
     await readers[way].take(1)
     return BULK_BYTES / (performance.now() - startedAt)
   }
-  return alternate(round, rounds)
+  return alternate(['bare', 'sealed', 'raw'], rounds, round)
 }
 
-async function alternate(round: (way: keyof Ways) => Promise<number>, rounds: number): Promise<Measured> {
-  await round('bare')
-  await round('sealed')
-  const measured = { sealed: [] as number[], bare: [] as number[] }
+function readersOf(ways: Ways): Record<Kind, ByteReader> {
+  return { sealed: new ByteReader(ways.sealed), bare: new ByteReader(ways.bare), raw: new ByteReader(ways.raw) }
+}
+
+async function alternate(
+  kinds: readonly Kind[],
+  rounds: number,
+  round: (kind: Kind) => Promise<number>,
+): Promise<Measured> {
+  for (const kind of kinds) await round(kind)
+  const measured: Record<Kind, number[]> = { sealed: [], bare: [], raw: [] }
   for (let i = 0; i < rounds; i++) {
-    // Neither way is always the first.
-    const order = i % 2 === 0 ? (['bare', 'sealed'] as const) : (['sealed', 'bare'] as const)
-    for (const way of order) measured[way].push(await round(way))
+    // None is always the first, and none always follows the same one.
+    const order = kinds.map((_, at) => kinds[(i + at) % kinds.length] as Kind)
+    for (const kind of i % 2 === 0 ? order : order.reverse()) measured[kind].push(await round(kind))
   }
   return measured
 }
@@ -180,13 +206,15 @@ function toResult(run: {
     step_ms: median(step.sealed),
     step_ms_bare: median(step.bare),
     bulk_mb_per_s: median(bulk.sealed) / 1000,
+    bulk_mb_per_s_raw: median(bulk.raw) / 1000,
     bulk_mb_per_s_bare: median(bulk.bare) / 1000,
     row_bytes: facts.rowBytes,
     rounds: options.rounds,
   }
   const ratios = {
     step: median(step.bare) / median(step.sealed),
-    bulk: median(bulk.sealed) / median(bulk.bare),
+    bulk: median(bulk.sealed) / median(bulk.raw),
+    bulk_beside_bare: median(bulk.sealed) / median(bulk.bare),
   }
   const goals = [
     { name: 'step', atLeast: STEP_RATIO_MIN },

@@ -1,6 +1,6 @@
 /**
  * The other side of the protocol benchmark, in a process of its own: a host, and beside it a bare libp2p node with the
- * same transport, encryption and multiplexer. Both serve the same things: steps of a real stage engine, and a sink for
+ * same transport, encryption and multiplexer, and libp2p as it comes. All serve the same things: steps of a real stage engine, and a sink for
  * bulk. Prints its addresses, and ends when its standard input does.
  */
 import { concatBytes, formatLayers, silentLogger, systemClock, systemRandom } from '#base'
@@ -10,12 +10,12 @@ import { createHost } from '#net'
 import { CommandRegistry, defineCommand, Dispatcher, Penalties, PenaltyRecords, RateLimits, Requester } from '#protocol'
 import { PROTOCOLS } from '#wire'
 import { z } from 'zod'
-import type { ByteStream } from '#base'
 import { NetStream } from '../../src/net/byte-stream.ts'
 import { createNode } from '../../src/net/libp2p.ts'
 import { CommandLink } from '../../src/node/command-link.ts'
 import { hostDeps } from '../../test/support/net-hosts.ts'
 import { readModel } from './model.ts'
+import { createRawLibp2p, RAW_PROTOCOL, rawWay, type Way } from './raw-stream.ts'
 
 export const BARE_PROTOCOL = '/koinon-bench/bare/1'
 /** First byte of a stream: what it is for. */
@@ -72,7 +72,7 @@ export function commandsOver(host: Awaited<ReturnType<typeof createHost>>): {
   return { link, requester }
 }
 
-async function serve(stream: ByteStream, steps: StepServer): Promise<void> {
+async function serve(stream: Way, steps: StepServer): Promise<void> {
   const reader = new ByteReader(stream)
   const purpose = (await reader.take(1))[0]
   if (purpose === FOR_STEPS) await steps.serve(stream, reader)
@@ -80,7 +80,7 @@ async function serve(stream: ByteStream, steps: StepServer): Promise<void> {
 }
 
 /** Reads as many bytes as it is told, and says so with one byte, again and again. */
-async function sink(stream: ByteStream, reader: ByteReader): Promise<void> {
+async function sink(stream: Way, reader: ByteReader): Promise<void> {
   for (;;) {
     const size = new DataView((await reader.take(8)).slice().buffer).getFloat64(0)
     await reader.skip(size)
@@ -105,7 +105,7 @@ class StepServer {
     this.#contextMax = facts.contextMax
   }
 
-  async serve(stream: ByteStream, reader: ByteReader): Promise<void> {
+  async serve(stream: Way, reader: ByteReader): Promise<void> {
     for (;;) {
       const rows = await reader.take(this.#rowBytes)
       const step = { slot: 0, layers: this.#layers, position: this.#position, count: 1, outputs: 1, rows }
@@ -120,7 +120,7 @@ export class ByteReader {
   readonly #pieces: AsyncIterator<Uint8Array>
   #rest = new Uint8Array(0) as Uint8Array
 
-  constructor(stream: ByteStream) {
+  constructor(stream: Way) {
     this.#pieces = stream.received[Symbol.asyncIterator]()
   }
 
@@ -179,15 +179,21 @@ async function main(): Promise<void> {
     void quietly(serve(new NetStream({ clock: systemClock }, { stream, peer }), steps))
   })
   await bare.libp2p.start()
+  const raw = await createRawLibp2p([LISTEN])
+  await raw.handle(RAW_PROTOCOL, stream => void quietly(serve(rawWay(stream), steps)))
   const facts = {
     host: host.addresses()[0],
     bare: `${bare.listening()[0]?.toString()}/p2p/${bare.libp2p.peerId.toString()}`,
+    raw: raw.getMultiaddrs()[0]?.toString(),
     rowBytes,
     layers: formatLayers(layers),
   }
   process.stdout.write(`${JSON.stringify(facts)}\n`)
   process.stdin
-    .on('end', () => void Promise.all([host.stop(), bare.stop(), engine.stop()]).then(() => process.exit(0)))
+    .on(
+      'end',
+      () => void Promise.all([host.stop(), bare.stop(), raw.stop(), engine.stop()]).then(() => process.exit(0)),
+    )
     .resume()
 }
 

@@ -2,6 +2,7 @@
  * A two-way byte stream between two nodes, as services see it. `net` makes them from libp2p streams; tests make them in
  * pairs in memory. Frames are the business of `wire`.
  */
+import { concatBytes } from './bytes.ts'
 import { KoinonError } from './errors.ts'
 import { BoundedQueue } from './queue.ts'
 
@@ -12,6 +13,8 @@ export interface ByteStream {
   readonly protocol: string
   /** Queues bytes. False: the buffer is full, wait for `drained()` before sending more. Throws once closed. */
   send(bytes: Uint8Array): boolean
+  /** The same for bytes that lie apart, as one write: what carries the stream need not join them. */
+  sendParts(parts: readonly Uint8Array[]): boolean
   /** Resolves when there is room again; rejects when the stream has ended. */
   drained(): Promise<void>
   /** What the other side sends, in order, in pieces of any size. One reader. Throws on a reset. */
@@ -46,16 +49,18 @@ export function createStreamPair(
 ): [ByteStream, ByteStream] {
   const a: End = { peer: peers.b, incoming: new BoundedQueue(PAIR_PIECES_MAX), isClosed: false }
   const b: End = { peer: peers.a, incoming: new BoundedQueue(PAIR_PIECES_MAX), isClosed: false }
+  const push = (here: End, there: End, bytes: Uint8Array): true => {
+    if (here.isClosed) throw new StreamError({ code: 'STREAM_CLOSED' }, 'the stream is closed')
+    if (!there.incoming.push(bytes)) {
+      throw new StreamError({ code: 'STREAM_RESET' }, 'the other side does not read')
+    }
+    return true
+  }
   const make = (here: End, there: End): ByteStream => ({
     peer: here.peer,
     protocol,
-    send: bytes => {
-      if (here.isClosed) throw new StreamError({ code: 'STREAM_CLOSED' }, 'the stream is closed')
-      if (!there.incoming.push(bytes)) {
-        throw new StreamError({ code: 'STREAM_RESET' }, 'the other side does not read')
-      }
-      return true
-    },
+    send: bytes => push(here, there, bytes),
+    sendParts: parts => push(here, there, concatBytes(parts)),
     drained: () => Promise.resolve(),
     received: here.incoming,
     close: () => {

@@ -1,5 +1,13 @@
 /** The one place that imports cryptography. */
-export { Aead, AEAD_IV_BYTES, AEAD_KEY_BYTES, AEAD_TAG_BYTES } from './aead.ts'
+export {
+  Aead,
+  AEAD_IV_BYTES,
+  AEAD_KEY_BYTES,
+  AEAD_TAG_BYTES,
+  type BegunOpen,
+  type BegunSeal,
+  type Sealed,
+} from './aead.ts'
 export {
   ML_KEM_768_CIPHERTEXT_BYTES,
   ML_KEM_768_PUBLIC_BYTES,

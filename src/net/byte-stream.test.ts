@@ -120,6 +120,19 @@ describe('net / byte-stream', () => {
     await assert.rejects(a.drained(), { code: 'STREAM_RESET' })
   })
 
+  it('sends what lies apart as one write, however large its parts', async test => {
+    const [a, b] = await connectedStreams(test)
+    const writes = [
+      [Uint8Array.of(1, 2, 3), new Uint8Array(300_000).fill(4)],
+      [Uint8Array.of(5), Uint8Array.of(6), new Uint8Array(70_000).fill(7), Uint8Array.of(8)],
+      [Uint8Array.of(9), new Uint8Array(200_000).fill(10), Uint8Array.of(11), Uint8Array.of(12)],
+    ]
+    const reading = readAll(b)
+    for (const parts of writes) if (!a.sendParts(parts)) await a.drained()
+    await a.close()
+    assert.deepEqual(await within('the bytes', reading), concatBytes(writes.flat()))
+  })
+
   it('tells a reset from an end', async test => {
     const [a, b] = await connectedStreams(test)
     a.send(Uint8Array.of(1))

@@ -4,6 +4,7 @@
  * window runs out, its writer sees a full buffer, and nobody's memory grows.
  */
 import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface'
+import { Uint8ArrayList } from 'uint8arraylist'
 import { abortable, type ByteStream, type Clock, messageOf, StreamError, withDeadline } from '#base'
 import { CLOSE_TIMEOUT_MS, STREAM_READ_BYTES_MAX, STREAM_READ_PIECES_MAX } from './limits.ts'
 import { grantWindowByHalves } from './thrift.ts'
@@ -54,6 +55,14 @@ export class NetStream implements ByteStream {
   }
 
   send(bytes: Uint8Array): boolean {
+    return this.#send(bytes)
+  }
+
+  sendParts(parts: readonly Uint8Array[]): boolean {
+    return this.#send(new Uint8ArrayList(...parts))
+  }
+
+  #send(bytes: Uint8Array | Uint8ArrayList): boolean {
     const stream = this.#stream
     if (this.#hasClosed) throw new StreamError({ code: 'STREAM_CLOSED' }, 'the stream is closed')
     if (stream.writeStatus !== 'writable') throw this.#end?.error ?? resetError(undefined)

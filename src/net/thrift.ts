@@ -5,9 +5,14 @@
  * (docs/decisions/0003).
  */
 import type { ConnectionEncrypter, MessageStream, Stream } from '@libp2p/interface'
+import { Uint8ArrayList } from 'uint8arraylist'
+import { concatBytes } from '#base'
 
 /** Up to here copying header and body together is cheaper than a second write. */
 const WHOLE_BYTES_MAX = 128 * 1024
+
+/** Up to here a piece of a larger write is a header. */
+const HEADER_BYTES_MAX = 1024
 
 /** The encrypter, with connections that write what they are given in one piece. */
 export function writingWhole<C>(make: (components: C) => ConnectionEncrypter): (components: C) => ConnectionEncrypter {
@@ -28,8 +33,30 @@ function joined<T extends { readonly connection: MessageStream }>(secured: T): T
 
 function joinWrites(connection: MessageStream): void {
   const send = connection.send.bind(connection)
-  connection.send = data =>
-    send(data instanceof Uint8Array || data.byteLength > WHOLE_BYTES_MAX ? data : data.subarray())
+  connection.send = data => {
+    if (data instanceof Uint8Array) return send(data)
+    return send(data.byteLength > WHOLE_BYTES_MAX ? withHeadersJoined(data) : data.subarray())
+  }
+}
+
+/**
+ * The same bytes, where each header lies together with the headers that follow it. A write that waits for the one before
+ * is copied with all that wait beside it: three writes of which two are small cost a copy of the third.
+ */
+function withHeadersJoined(data: Uint8ArrayList): Uint8ArrayList {
+  const joined = new Uint8ArrayList()
+  let headers: Uint8Array[] = []
+  for (const piece of data) {
+    if (piece.byteLength <= HEADER_BYTES_MAX) {
+      headers.push(piece)
+      continue
+    }
+    if (headers.length > 0) joined.append(concatBytes(headers))
+    headers = []
+    joined.append(piece)
+  }
+  if (headers.length > 0) joined.append(concatBytes(headers))
+  return joined
 }
 
 /** What a Yamux stream keeps about its receive window; not part of libp2p's interface. */

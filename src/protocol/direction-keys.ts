@@ -9,7 +9,7 @@
  * tag ends the session or stream, so forgery has one attempt.
  */
 import { assert, type CancelTimer, type Clock } from '#base'
-import { Aead, AEAD_IV_BYTES, AEAD_KEY_BYTES } from '#crypto'
+import { Aead, AEAD_IV_BYTES, AEAD_KEY_BYTES, type BegunOpen, type BegunSeal, type Sealed } from '#crypto'
 import { OLD_KEY_MS_MAX, REKEY_FRAMES, REKEY_MS, REKEYS_AHEAD_MAX } from './limits.ts'
 import { SessionError } from './session-errors.ts'
 
@@ -47,6 +47,7 @@ export class SealingKey {
   readonly #limits: RekeyLimits
   readonly #iv = new Iv()
   #aead: Aead | undefined
+  #begun: { readonly aead: Aead; readonly sequence: number; readonly seal: BegunSeal } | undefined
   #rekeys = 0
   #bytes = 0
   #frames = 0
@@ -84,17 +85,26 @@ export class SealingKey {
     this.#bytes += bytes
   }
 
-  seal(
-    sequence: number,
-    associated: Uint8Array,
-    plaintext: Uint8Array,
-  ): { readonly ciphertext: Uint8Array; readonly tag: Uint8Array } {
-    assert(this.#aead !== undefined, 'prepare() comes first')
-    return this.#aead.seal(this.#iv.of(sequence), associated, plaintext)
+  /** Begins the seal of a frame that is still to come, while nobody waits for it. */
+  begin(sequence: number): void {
+    const aead = this.#aead
+    if (this.#begun?.aead === aead && this.#begun?.sequence === sequence) return
+    if (aead !== undefined) this.#begun = { aead, sequence, seal: aead.beginSeal(this.#iv.of(sequence)) }
+  }
+
+  seal(sequence: number, associated: Uint8Array, plaintext: Uint8Array): Sealed {
+    const aead = this.#aead
+    assert(aead !== undefined, 'prepare() comes first')
+    const begun = this.#begun
+    this.#begun = undefined
+    // The key may have been replaced since.
+    const isIt = begun?.aead === aead && begun.sequence === sequence
+    return (isIt ? begun.seal : aead.beginSeal(this.#iv.of(sequence))).seal(associated, plaintext)
   }
 
   close(): void {
     this.#aead = undefined
+    this.#begun = undefined
   }
 
   #replace(aead: Aead): void {
@@ -120,6 +130,7 @@ export class OpeningKeys {
   readonly #iv = new Iv()
   #newest: OpeningKey | undefined
   #old: readonly OpeningKey[] = []
+  #begun: { readonly aead: Aead; readonly sequence: number; readonly open: BegunOpen } | undefined
   #cancelForgetting: CancelTimer | undefined
 
   /** @param secret 32 bytes; they are not kept */
@@ -140,6 +151,13 @@ export class OpeningKeys {
     return rekeys > newest.rekeys + REKEYS_AHEAD_MAX ? undefined : after(newest, rekeys).at(-1)
   }
 
+  /** Begins to open a frame that is still to come, most likely under the newest key, while nobody waits for it. */
+  begin(sequence: number): void {
+    const aead = this.#newest?.aead
+    if (this.#begun?.aead === aead && this.#begun?.sequence === sequence) return
+    if (aead !== undefined) this.#begun = { aead, sequence, open: aead.beginOpen(this.#iv.of(sequence)) }
+  }
+
   /** Undefined where the frame is not authentic. */
   open(
     key: OpeningKey,
@@ -155,7 +173,11 @@ export class OpeningKeys {
     sequence: number,
     frame: { readonly associated: Uint8Array; readonly parts: readonly Uint8Array[]; readonly tag: Uint8Array },
   ): readonly Uint8Array[] | undefined {
-    return key.aead.openParts(this.#iv.of(sequence), frame.associated, frame.parts, frame.tag)
+    const begun = this.#begun
+    this.#begun = undefined
+    const isIt = begun?.aead === key.aead && begun.sequence === sequence
+    const open = isIt ? begun.open : key.aead.beginOpen(this.#iv.of(sequence))
+    return open.open(frame.associated, frame.parts, frame.tag)
   }
 
   /**
@@ -179,6 +201,7 @@ export class OpeningKeys {
     this.#cancelForgetting?.()
     this.#newest = undefined
     this.#old = []
+    this.#begun = undefined
   }
 }
 

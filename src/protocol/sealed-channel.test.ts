@@ -194,23 +194,31 @@ test('a seal says which session and channel it is of', () => {
 
 test('no key sees an IV twice, through rekeys, channels and resumptions', t => {
   // oxlint-disable-next-line typescript/unbound-method -- called with each key as its `this`
-  const seal = Aead.prototype.seal
+  const beginSeal = Aead.prototype.beginSeal
   const seen = new Set<string>()
   const probe = new Uint8Array(12).fill(0xfe)
   const nothing = new Uint8Array(0)
   let frames = 0
-  const method = mock.method(Aead.prototype, 'seal', function (this: Aead, ...args: Parameters<typeof seal>) {
-    const [iv, , plaintext] = args
+  let begun = 0
+  const method = mock.method(Aead.prototype, 'beginSeal', function (this: Aead, iv: Uint8Array) {
     // What a key makes of zeros under an IV that nothing else uses tells keys apart, not objects.
-    const key = toHex(seal.call(this, probe, nothing, new Uint8Array(16)).ciphertext)
-    const use = `${key} ${toHex(iv)}`
-    if (toHex(iv).endsWith('f'.repeat(16))) assert.equal(toHex(plaintext), '00'.repeat(32))
-    else {
-      assert.ok(!seen.has(use), `key and IV came twice: ${use}`)
-      seen.add(use)
-      frames++
+    const key = toHex(beginSeal.call(this, probe).seal(nothing, new Uint8Array(16)).ciphertext)
+    const ivText = toHex(iv)
+    const made = beginSeal.call(this, iv)
+    begun++
+    // What was only begun has used nothing up: the same IV may be begun again, where a key was replaced meanwhile.
+    const seal = made.seal.bind(made)
+    made.seal = (associated, plaintext) => {
+      const use = `${key} ${ivText}`
+      if (ivText.endsWith('f'.repeat(16))) assert.equal(toHex(plaintext), '00'.repeat(32))
+      else {
+        assert.ok(!seen.has(use), `key and IV came twice: ${use}`)
+        seen.add(use)
+        frames++
+      }
+      return seal(associated, plaintext)
     }
-    return seal.apply(this, args)
+    return made
   })
   t.after(() => method.mock.restore())
   for (let seed = 0; seed < 60; seed++) {
@@ -223,14 +231,16 @@ test('no key sees an IV twice, through rekeys, channels and resumptions', t => {
       const channels: SealedChannel[] = []
       for (let i = 0; i < 120; i++) {
         const session = random.uint32() % 2 === 0 ? dialler : listener
-        const action = random.uint32() % 8
+        const action = random.uint32() % 9
         if (action === 0)
           channels.push(...channelOf({ dialler: session, listener: session === dialler ? listener : dialler }))
         else if (action < 3) void session.sealControl(FRAME_TYPES.ping, new Uint8Array(random.uint32() % 60))
         else if (action === 3) clock.advance(random.uint32() % 80)
+        else if (action === 4) channels[random.uint32() % (channels.length + 1)]?.beginNext()
         else channels[random.uint32() % (channels.length + 1)]?.seal(new Uint8Array(random.uint32() % 60))
       }
     }
   }
   assert.ok(frames > 10_000, `only ${frames} frames`)
+  assert.ok(begun > frames + 100, 'some were begun for nothing')
 })

@@ -182,6 +182,13 @@ export class SealedChannel {
     return plaintext
   }
 
+  /** Does what can be done of the next frame each way before it is there. To be called while nobody waits. */
+  beginNext(): void {
+    if (this.#isClosed) return
+    this.#sealing.begin(this.#sent)
+    this.#opening.begin(this.#received)
+  }
+
   /** Drops the keys. Idempotent. */
   close(): void {
     if (this.#isClosed) return

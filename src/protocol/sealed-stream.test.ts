@@ -106,7 +106,7 @@ test('what is written arrives, in both directions, however the bytes are cut', a
   }
 })
 
-test('a write is one frame, in one write below where it is short and in two up to 256 KiB; a longer one is cut', async () => {
+test('a write is one frame and one write below, up to 256 KiB; a longer one is cut', async () => {
   const lengths: number[] = []
   const { a, b } = await sealed(
     between(bytes => {
@@ -122,7 +122,19 @@ test('a write is one frame, in one write below where it is short and in two up t
   await a.close()
   assert.equal((await readAll(b)).byteLength, 8192 + 3 * SEALED_PART_BYTES_MAX + 5)
   const [header, part] = [FRAME_HEADER_BYTES, SEALED_PART_BYTES_MAX]
-  assert.deepEqual(lengths, [header + 8192, header, part, header, part, header, part, header, 5, header])
+  assert.deepEqual(lengths, [header + 8192, header + part, header + part, header + part, header + 5, header])
+})
+
+test('what was begun while nobody waited is used, and dropped where a key was replaced meanwhile', async () => {
+  const { a, b } = await sealed(undefined, createSessionPair({ rekey: { channel: { frames: 3 } } }))
+  const sent = Array.from({ length: 12 }, (_, i) => Uint8Array.of(i))
+  const received = readAll(b)
+  for (const bytes of sent) {
+    a.send(bytes)
+    await new Promise(resolve => setImmediate(resolve))
+  }
+  await a.close()
+  assert.deepEqual(await received, concatBytes(sent))
 })
 
 test('a stream that somebody ends early is an error for its reader, wherever it is cut', async () => {

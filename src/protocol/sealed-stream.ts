@@ -6,7 +6,7 @@
  * other side has the stream once that frame has arrived and holds. Each direction ends with an empty frame: a stream that
  * ends without one was cut by somebody in between, and its reader is told so.
  */
-import { type ByteStream, type Clock, StreamError, withDeadline } from '#base'
+import { type ByteStream, type Clock, concatBytes, StreamError, withDeadline } from '#base'
 import { type Frame, FRAME_TYPES, type FrameFault, FrameReader, SEALED_BYTES_MAX } from '#wire'
 import { SEALED_OPEN_MS_MAX, SEALED_OPENING_BYTES_MAX, SEALED_PART_BYTES_MAX } from './limits.ts'
 import { openingOf, type SealedChannel } from './sealed-channel.ts'
@@ -22,7 +22,7 @@ export type SealedStreamOptions = {
 }
 
 const END = new Uint8Array(0)
-/** Up to here one write of header and ciphertext, copied together, is cheaper than two. */
+/** Up to here copying header and ciphertext together is cheaper than handing them over apart. */
 const WHOLE_BYTES_MAX = 32 * 1024
 
 /** Opens a channel for a stream that this side has opened. @throws SessionError, or StreamError as `send` does */
@@ -117,6 +117,7 @@ class SealedStream implements ByteStream {
   readonly #onFault: (fault: SessionFault) => void
   #hasClosed = false
   #isReading = false
+  #isBeginning = false
   /** Of a frame that came in pieces: those that were not read yet. */
   #opened: readonly Uint8Array[] = []
   #openedNext = 0
@@ -137,7 +138,11 @@ class SealedStream implements ByteStream {
     if (this.#end?.error !== undefined) throw this.#end.error
     if (this.#hasClosed) throw new StreamError({ code: 'STREAM_CLOSED' }, 'the stream is closed')
     if (bytes.byteLength === 0) return true
-    if (bytes.byteLength <= WHOLE_BYTES_MAX) return this.#stream.send(this.#seal(bytes))
+    if (bytes.byteLength <= WHOLE_BYTES_MAX) {
+      const hasRoom = this.#stream.send(this.#seal(bytes))
+      this.#beginNextSoon()
+      return hasRoom
+    }
     let hasRoom = true
     for (let offset = 0; offset < bytes.byteLength; offset += SEALED_PART_BYTES_MAX) {
       hasRoom = this.#sendLarge(bytes.subarray(offset, offset + SEALED_PART_BYTES_MAX))
@@ -145,11 +150,26 @@ class SealedStream implements ByteStream {
     return hasRoom
   }
 
+  sendParts(parts: readonly Uint8Array[]): boolean {
+    return this.send(concatBytes(parts))
+  }
+
+  /**
+   * A stage's step comes when the code around it has gone cold: making a cipher takes ten times as long then as now.
+   * Once this turn's work is done nobody waits for it.
+   */
+  #beginNextSoon(): void {
+    if (this.#isBeginning) return
+    this.#isBeginning = true
+    setImmediate(() => {
+      this.#isBeginning = false
+      this.#channel.beginNext()
+    })
+  }
+
   #sendLarge(bytes: Uint8Array): boolean {
     try {
-      const [header, ciphertext] = this.#channel.sealInParts(bytes)
-      this.#stream.send(header)
-      return this.#stream.send(ciphertext)
+      return this.#stream.sendParts(this.#channel.sealInParts(bytes))
     } catch (error) {
       throw reset(error)
     }

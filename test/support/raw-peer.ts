@@ -3,7 +3,16 @@
  * withhold every byte that it sends. For attacks on live hosts.
  */
 import type { Connection, Stream } from '@libp2p/interface'
-import { BoundedQueue, type ByteStream, type Clock, type Random, silentLogger, systemClock, systemRandom } from '#base'
+import {
+  BoundedQueue,
+  type ByteStream,
+  type Clock,
+  concatBytes,
+  type Random,
+  silentLogger,
+  systemClock,
+  systemRandom,
+} from '#base'
 import { createNodeIdentity, type NodeIdentity } from '#identity'
 import { ControlLink, type LinkMessage, type Party } from '#protocol'
 import { CONTROL_SCHEMAS, decodeBody, FRAME_TYPES, PROTOCOLS } from '#wire'
@@ -209,18 +218,20 @@ export function tapped(
   let order = Promise.resolve()
   const pass = (frames: readonly Uint8Array[]): boolean =>
     frames.reduce((hasRoom, bytes) => inner.send(bytes) && hasRoom, true)
+  const sendFrame = (frame: Uint8Array): boolean => {
+    onSend?.(frame)
+    const changed = send?.(frame, index++) ?? [frame]
+    if (!(changed instanceof Promise)) return pass(changed)
+    order = order.then(async () => void pass(await changed))
+    order.catch(() => undefined) // The stream has ended: whoever reads it hears why.
+    return true
+  }
   return {
     peer: inner.peer,
     protocol: inner.protocol,
     received: receive === undefined ? inner.received : cutFrames(inner.received, receive),
-    send: frame => {
-      onSend?.(frame)
-      const changed = send?.(frame, index++) ?? [frame]
-      if (!(changed instanceof Promise)) return pass(changed)
-      order = order.then(async () => void pass(await changed))
-      order.catch(() => undefined) // The stream has ended: whoever reads it hears why.
-      return true
-    },
+    send: sendFrame,
+    sendParts: parts => sendFrame(concatBytes(parts)),
     drained: () => inner.drained(),
     close: () => inner.close(),
     abort: error => inner.abort(error),

@@ -83,6 +83,7 @@ function breaking(stream: ByteStream, afterBytes: number): ByteStream {
     protocol: stream.protocol,
     received: received(),
     send: bytes => stream.send(bytes),
+    sendParts: parts => stream.sendParts(parts),
     drained: () => stream.drained(),
     close: () => stream.close(),
     abort: error => stream.abort(error),

@@ -103,6 +103,7 @@ function tampered(chance: Chance, stream: ByteStream): ByteStream {
     protocol: stream.protocol,
     received: received(),
     send: bytes => stream.send(bytes),
+    sendParts: parts => stream.sendParts(parts),
     drained: () => stream.drained(),
     close: () => stream.close(),
     abort: error => stream.abort(error),

@@ -85,6 +85,7 @@ function nothing(): ByteStream {
     protocol: PROTOCOL,
     received: received(),
     send: () => true,
+    sendParts: () => true,
     drained: () => Promise.resolve(),
     close: () => Promise.resolve(),
     abort: () => undefined,
