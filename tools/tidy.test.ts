@@ -110,10 +110,10 @@ test('the page of limits says what the code says', async () => {
 })
 
 test('links between documents lead somewhere', () => {
-  const pages = readAll('{*.md,docs/**/*.md,models/*.md,examples/*.md}')
+  const pages = readAll('{*.md,docs/**/*.md,{models,examples,formal}/*.md}')
   assert.ok(pages.length > 8, `only ${pages.length} pages seen`)
   const known = new Set(
-    globSync('{*,{docs,examples,models,bench,src,tools,test,bin}/**}').map(path => path.replaceAll('\\', '/')),
+    globSync('{*,{docs,examples,models,formal,bench,src,tools,test,bin}/**}').map(path => path.replaceAll('\\', '/')),
   )
   const broken = pages.flatMap(page =>
     [...page.text.matchAll(/\]\((?!https?:|#|mailto:)([^)#\s]+)/g)]

@@ -1,6 +1,6 @@
 /**
  * The protocol beside streams without it between the same two processes: TCP, TLS and Yamux, the same bytes and the same
- * work at the other end. Rounds alternate.
+ * work at the other end. They take turns.
  *
  *     bare     a stream of a node of ours below its session, with all that was tuned there: what differs is the session
  *     raw      a stream of libp2p as its packages come
@@ -37,7 +37,10 @@ const BULK_RATIO_MIN = 0.8
 const BULK_BYTES = 64 * 1024 * 1024
 const BULK_WRITE_BYTES = 256 * 1024
 const REQUESTS = 1_000
-const STEPS_PER_ROUND = 100
+/** Few steps at a time and many turns: what else the machine does then falls on each way alike. */
+const STEPS_PER_TURN = 10
+const STEP_TURNS_PER_ROUND = 20
+const BULK_TURNS_PER_ROUND = 3
 const PEER = fileURLToPath(new URL('./protocol-peer.ts', import.meta.url))
 
 type PeerFacts = {
@@ -135,29 +138,29 @@ async function measureControl(requester: Requester, connection: RequestConnectio
 
 type Measured = Readonly<Record<Kind, readonly number[]>>
 
-/** Milliseconds of each round's median step. */
+/** Milliseconds of each step. */
 async function measureSteps(ways: Ways, rowBytes: number, { rounds }: BenchOptions): Promise<Measured> {
   const row = new Uint8Array(new Float32Array(rowBytes / 4).fill(0.01).buffer)
   const readers = readersOf(ways)
-  const round = async (way: Kind): Promise<number> => {
+  const turn = async (way: Kind): Promise<readonly number[]> => {
     const times: number[] = []
-    for (let i = 0; i < STEPS_PER_ROUND; i++) {
+    for (let i = 0; i < STEPS_PER_TURN; i++) {
       const startedAt = performance.now()
       ways[way].send(row)
       await readers[way].take(rowBytes)
       times.push(performance.now() - startedAt)
     }
-    return median(times)
+    return times
   }
-  return alternate(['bare', 'sealed'], 2 * rounds, round)
+  return alternate(['bare', 'sealed'], STEP_TURNS_PER_ROUND * rounds, turn)
 }
 
-/** Bytes per millisecond of each round. */
+/** Bytes per millisecond of each turn. */
 async function measureBulk(ways: Ways, { rounds }: BenchOptions): Promise<Measured> {
   const readers = readersOf(ways)
   const size = new Uint8Array(8)
   new DataView(size.buffer).setFloat64(0, BULK_BYTES)
-  const round = async (way: Kind): Promise<number> => {
+  const turn = async (way: Kind): Promise<readonly number[]> => {
     const stream = ways[way]
     const startedAt = performance.now()
     stream.send(size.slice())
@@ -166,9 +169,9 @@ async function measureBulk(ways: Ways, { rounds }: BenchOptions): Promise<Measur
       if (!stream.send(new Uint8Array(BULK_WRITE_BYTES))) await stream.drained()
     }
     await readers[way].take(1)
-    return BULK_BYTES / (performance.now() - startedAt)
+    return [BULK_BYTES / (performance.now() - startedAt)]
   }
-  return alternate(['bare', 'sealed', 'raw'], rounds, round)
+  return alternate(['bare', 'sealed', 'raw'], BULK_TURNS_PER_ROUND * rounds, turn)
 }
 
 function readersOf(ways: Ways): Record<Kind, ByteReader> {
@@ -177,15 +180,15 @@ function readersOf(ways: Ways): Record<Kind, ByteReader> {
 
 async function alternate(
   kinds: readonly Kind[],
-  rounds: number,
-  round: (kind: Kind) => Promise<number>,
+  turns: number,
+  turn: (kind: Kind) => Promise<readonly number[]>,
 ): Promise<Measured> {
-  for (const kind of kinds) await round(kind)
+  for (const kind of kinds) await turn(kind)
   const measured: Record<Kind, number[]> = { sealed: [], bare: [], raw: [] }
-  for (let i = 0; i < rounds; i++) {
+  for (let i = 0; i < turns; i++) {
     // None is always the first, and none always follows the same one.
     const order = kinds.map((_, at) => kinds[(i + at) % kinds.length] as Kind)
-    for (const kind of i % 2 === 0 ? order : order.reverse()) measured[kind].push(await round(kind))
+    for (const kind of i % 2 === 0 ? order : order.reverse()) measured[kind].push(...(await turn(kind)))
   }
   return measured
 }
