@@ -28,18 +28,20 @@ export class Aead {
    * What can be done of a seal before there is anything to seal: where time is short then, a good part of it.
    * @param iv 12 bytes
    */
-  beginSeal(iv: Uint8Array): BegunSeal {
-    return new BegunSeal(createCipheriv('aes-256-gcm', this.#key, iv))
+  beginSeal(iv: Uint8Array, associated: Uint8Array): BegunSeal {
+    const cipher = createCipheriv('aes-256-gcm', this.#key, iv)
+    cipher.setAAD(associated)
+    return new BegunSeal(cipher)
   }
 
-  /** The same of opening. @param iv 12 bytes */
+  /** What can be done of opening before there is a frame. @param iv 12 bytes */
   beginOpen(iv: Uint8Array): BegunOpen {
     return new BegunOpen(createDecipheriv('aes-256-gcm', this.#key, iv, { authTagLength: AEAD_TAG_BYTES }))
   }
 
   /** @param iv 12 bytes */
   seal(iv: Uint8Array, associated: Uint8Array, plaintext: Uint8Array): Sealed {
-    return this.beginSeal(iv).seal(associated, plaintext)
+    return this.beginSeal(iv, associated).seal(plaintext)
   }
 
   /** Undefined where the tag does not fit: another key, IV, associated data, or bytes; or is no tag of 16 bytes. */
@@ -58,9 +60,8 @@ export class BegunSeal {
   }
 
   /** @returns ciphertext as long as the plaintext, and its tag of 16 bytes */
-  seal(associated: Uint8Array, plaintext: Uint8Array): Sealed {
+  seal(plaintext: Uint8Array): Sealed {
     const cipher = this.#cipher
-    cipher.setAAD(associated)
     const ciphertext = cipher.update(plaintext)
     cipher.final()
     return { ciphertext: plain(ciphertext), tag: owned(cipher.getAuthTag()) }

@@ -47,7 +47,6 @@ export class SealingKey {
   readonly #limits: RekeyLimits
   readonly #iv = new Iv()
   #aead: Aead | undefined
-  #begun: { readonly aead: Aead; readonly sequence: number; readonly seal: BegunSeal } | undefined
   #rekeys = 0
   #bytes = 0
   #frames = 0
@@ -85,26 +84,18 @@ export class SealingKey {
     this.#bytes += bytes
   }
 
-  /** Begins the seal of a frame that is still to come, while nobody waits for it. */
-  begin(sequence: number): void {
-    const aead = this.#aead
-    if (this.#begun?.aead === aead && this.#begun?.sequence === sequence) return
-    if (aead !== undefined) this.#begun = { aead, sequence, seal: aead.beginSeal(this.#iv.of(sequence)) }
+  /** What can be done of a seal before there is a plaintext. It is of no use once the key was replaced. */
+  begin(sequence: number, associated: Uint8Array): BegunSeal {
+    assert(this.#aead !== undefined, 'there is no key after close()')
+    return this.#aead.beginSeal(this.#iv.of(sequence), associated)
   }
 
   seal(sequence: number, associated: Uint8Array, plaintext: Uint8Array): Sealed {
-    const aead = this.#aead
-    assert(aead !== undefined, 'prepare() comes first')
-    const begun = this.#begun
-    this.#begun = undefined
-    // The key may have been replaced since.
-    const isIt = begun?.aead === aead && begun.sequence === sequence
-    return (isIt ? begun.seal : aead.beginSeal(this.#iv.of(sequence))).seal(associated, plaintext)
+    return this.begin(sequence, associated).seal(plaintext)
   }
 
   close(): void {
     this.#aead = undefined
-    this.#begun = undefined
   }
 
   #replace(aead: Aead): void {

@@ -14,6 +14,9 @@ export const CONTROL_REKEY_BYTES = 1024 * 1024 * 1024
 /** Bytes of one stream's direction under one key: 2^32 blocks, so an attacker's advantage stays below 2^-62. */
 export const CHANNEL_REKEY_BYTES = 64 * 1024 * 1024 * 1024
 
+/** How old a frame's header may be that was made before there was anything to send, in milliseconds: it says the time. */
+export const BEGUN_MS_MAX = 1_000
+
 /** Frames under one key, of control or of a stream. */
 export const REKEY_FRAMES = 2 ** 32
 

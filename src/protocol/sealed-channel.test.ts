@@ -5,7 +5,7 @@ import { seededRandom, toHex } from '#base'
 import { Aead } from '#crypto'
 import { decodeSeal, FRAME_TYPES } from '#wire'
 import { createSessionPair, frameOf, parseFrame, type SessionPair } from '../../test/support/session-pair.ts'
-import { CHANNELS_AHEAD_MAX, FRAME_AGE_MS_MAX } from './limits.ts'
+import { BEGUN_MS_MAX, CHANNELS_AHEAD_MAX, FRAME_AGE_MS_MAX } from './limits.ts'
 import { openingOf, type SealedChannel } from './sealed-channel.ts'
 import type { SessionFault } from './types.ts'
 
@@ -30,6 +30,35 @@ test('both ends of a channel hear each other', () => {
   assert.equal(said(theirs.open(frameOf(ours.seal(new Uint8Array(0))))), '')
   const large = seededRandom(1).bytes(300_000)
   assert.deepEqual(theirs.open(frameOf(ours.seal(large))), large)
+})
+
+test('a frame that was begun is taken where it fits: as long as the one before, soon, and under the same key', () => {
+  const pair = createSessionPair({ rekey: { channel: { frames: 4 } } })
+  const [ours, theirs] = channelOf(pair)
+  /** How old the frame says it is, once it was opened. */
+  const ageOf = (body: string): number => {
+    const frame = frameOf(ours.seal(text(body)))
+    assert.equal(said(theirs.open(frame)), body)
+    return pair.clock.now() - frame.nonce.timeMs
+  }
+  const begin = (): void => {
+    ours.beginNext()
+    theirs.beginNext()
+    pair.clock.advance(10)
+  }
+  assert.equal(ageOf('one'), 0)
+  begin()
+  assert.equal(ageOf('two'), 10, 'begun 10 ms before')
+  begin()
+  assert.equal(ageOf('three'), 0, 'of another length')
+  begin()
+  assert.equal(ageOf('three'), 0, 'of another key')
+  assert.equal(pair.dialler.rekeys, 1)
+  begin()
+  pair.clock.advance(BEGUN_MS_MAX)
+  assert.equal(ageOf('three'), 0, 'too old')
+  begin()
+  assert.equal(ageOf('three'), 10)
 })
 
 test('every bit of a sealed frame is covered', () => {
@@ -200,26 +229,30 @@ test('no key sees an IV twice, through rekeys, channels and resumptions', t => {
   const nothing = new Uint8Array(0)
   let frames = 0
   let begun = 0
-  const method = mock.method(Aead.prototype, 'beginSeal', function (this: Aead, iv: Uint8Array) {
-    // What a key makes of zeros under an IV that nothing else uses tells keys apart, not objects.
-    const key = toHex(beginSeal.call(this, probe).seal(nothing, new Uint8Array(16)).ciphertext)
-    const ivText = toHex(iv)
-    const made = beginSeal.call(this, iv)
-    begun++
-    // What was only begun has used nothing up: the same IV may be begun again, where a key was replaced meanwhile.
-    const seal = made.seal.bind(made)
-    made.seal = (associated, plaintext) => {
-      const use = `${key} ${ivText}`
-      if (ivText.endsWith('f'.repeat(16))) assert.equal(toHex(plaintext), '00'.repeat(32))
-      else {
-        assert.ok(!seen.has(use), `key and IV came twice: ${use}`)
-        seen.add(use)
-        frames++
+  const method = mock.method(
+    Aead.prototype,
+    'beginSeal',
+    function (this: Aead, iv: Uint8Array, associated: Uint8Array) {
+      // What a key makes of zeros under an IV that nothing else uses tells keys apart, not objects.
+      const key = toHex(beginSeal.call(this, probe, nothing).seal(new Uint8Array(16)).ciphertext)
+      const ivText = toHex(iv)
+      const made = beginSeal.call(this, iv, associated)
+      begun++
+      // What was only begun has used nothing up: the same IV may be begun again, where a key was replaced meanwhile.
+      const seal = made.seal.bind(made)
+      made.seal = plaintext => {
+        const use = `${key} ${ivText}`
+        if (ivText.endsWith('f'.repeat(16))) assert.equal(toHex(plaintext), '00'.repeat(32))
+        else {
+          assert.ok(!seen.has(use), `key and IV came twice: ${use}`)
+          seen.add(use)
+          frames++
+        }
+        return seal(plaintext)
       }
-      return seal(associated, plaintext)
-    }
-    return made
-  })
+      return made
+    },
+  )
   t.after(() => method.mock.restore())
   for (let seed = 0; seed < 60; seed++) {
     const random = seededRandom(seed)

@@ -4,7 +4,7 @@
  * swapped, or from another stream ends the channel.
  */
 import { concatBytes, type Clock } from '#base'
-import { AEAD_TAG_BYTES } from '#crypto'
+import { AEAD_TAG_BYTES, type BegunSeal } from '#crypto'
 import {
   decodeSeal,
   type Frame,
@@ -18,7 +18,7 @@ import {
   writeSealFields,
 } from '#wire'
 import { OpeningKeys, type RekeyLimits, SealingKey } from './direction-keys.ts'
-import { CHANNEL_REKEY_BYTES } from './limits.ts'
+import { BEGUN_MS_MAX, CHANNEL_REKEY_BYTES } from './limits.ts'
 import { SessionError } from './session-errors.ts'
 import type { SessionFault } from './types.ts'
 
@@ -50,6 +50,18 @@ class Associated {
   }
 }
 
+/** A frame without what it carries: all that is known of it as soon as its length is. */
+type BegunFrame = {
+  readonly counter: number
+  readonly rekeys: number
+  readonly length: number
+  /** By the monotonic clock, in milliseconds. */
+  readonly since: number
+  /** With room for the tag. */
+  readonly header: Uint8Array
+  readonly seal: BegunSeal
+}
+
 export type SealedChannelOptions = {
   /** 16 bytes. */
   readonly session: Uint8Array
@@ -75,6 +87,9 @@ export class SealedChannel {
   readonly #ours: Associated
   readonly #theirs: Associated
   #sent = 0
+  /** Of the frame that was sent last, in bytes. */
+  #sentLength = 0
+  #begun: BegunFrame | undefined
   #received = 0
   #isClosed = false
 
@@ -102,50 +117,57 @@ export class SealedChannel {
    * @throws SessionError after `close`, or once the channel has used up its keys
    */
   seal(plaintext: Uint8Array): Uint8Array<ArrayBuffer> {
-    const { tag, ciphertext } = this.#seal(plaintext)
+    const [header, ciphertext] = this.sealInParts(plaintext)
     const frame = room(FRAME_HEADER_BYTES + ciphertext.byteLength)
-    this.#writeHeader(frame, tag)
+    frame.set(header)
     frame.set(ciphertext, FRAME_HEADER_BYTES)
     return frame
   }
 
   /** The next frame in two pieces, header and ciphertext: where a copy would cost more than a second write. */
   sealInParts(plaintext: Uint8Array): readonly [header: Uint8Array, ciphertext: Uint8Array] {
-    const { tag, ciphertext } = this.#seal(plaintext)
-    const header = new Uint8Array(FRAME_HEADER_BYTES)
-    this.#writeHeader(header, tag)
+    if (this.#isClosed) throw new SessionError({ code: 'PROTOCOL_SESSION_CLOSED' }, 'the channel has ended')
+    const length = plaintext.byteLength
+    const rekeysBefore = this.#sealing.rekeys
+    this.#sealing.prepare(length)
+    if (this.#sealing.rekeys !== rekeysBefore) this.#options.onRekey()
+    const { header, seal } = this.#takeBegun(length) ?? this.#begin(length)
+    const { ciphertext, tag } = seal.seal(plaintext)
+    header.set(tag, FRAME_PREFIX_BYTES)
+    this.#sent++
+    this.#sentLength = length
     return [header, ciphertext]
   }
 
-  #seal(plaintext: Uint8Array): { readonly ciphertext: Uint8Array; readonly tag: Uint8Array } {
-    if (this.#isClosed) throw new SessionError({ code: 'PROTOCOL_SESSION_CLOSED' }, 'the channel has ended')
-    const associated = this.#ours
+  #begin(length: number): BegunFrame {
+    const { prefix, prefixView, fields, bytes } = this.#ours
     const counter = this.#sent
-    const rekeysBefore = this.#sealing.rekeys
-    this.#sealing.prepare(plaintext.byteLength)
-    if (this.#sealing.rekeys !== rekeysBefore) this.#options.onRekey()
-    writeFramePrefix(associated.prefixView, {
+    const rekeys = this.#sealing.rekeys
+    writeFramePrefix(prefixView, {
       type: FRAME_TYPES.data,
       isSealed: true,
-      length: plaintext.byteLength,
+      length,
       nonce: {
         timeMs: this.#deps.clock.now(),
-        epoch: this.#options.resumptions * 0x1_0000 + this.#sealing.rekeys,
+        epoch: this.#options.resumptions * 0x1_0000 + rekeys,
         sequence: counter,
         random: this.#deps.nextRandom(),
       },
     })
-    associated.setCounter(counter)
-    const sealed = this.#sealing.seal(counter, associated.bytes, plaintext)
-    this.#sent = counter + 1
-    return sealed
+    this.#ours.setCounter(counter)
+    const header = new Uint8Array(FRAME_HEADER_BYTES)
+    header.set(prefix)
+    header.set(fields, FRAME_PREFIX_BYTES + SEAL_TAG_BYTES)
+    const seal = this.#sealing.begin(counter, bytes)
+    return { counter, rekeys, length, since: this.#deps.clock.monotonic(), header, seal }
   }
 
-  /** The header of the frame that was sealed last. */
-  #writeHeader(bytes: Uint8Array, tag: Uint8Array): void {
-    bytes.set(this.#ours.prefix)
-    bytes.set(tag, FRAME_PREFIX_BYTES)
-    bytes.set(this.#ours.fields, FRAME_PREFIX_BYTES + SEAL_TAG_BYTES)
+  /** The frame that was begun, where it is still the next one and as long as was thought. */
+  #takeBegun(length: number): BegunFrame | undefined {
+    const begun = this.#begun
+    this.#begun = undefined
+    const isNext = begun?.counter === this.#sent && begun.rekeys === this.#sealing.rekeys && begun.length === length
+    return isNext && this.#deps.clock.monotonic() - begun.since <= BEGUN_MS_MAX ? begun : undefined
   }
 
   /** What the other side's next frame holds, in memory of its own; or why it is not that frame. After a fault: close. */
@@ -185,7 +207,8 @@ export class SealedChannel {
   /** Does what can be done of the next frame each way before it is there. To be called while nobody waits. */
   beginNext(): void {
     if (this.#isClosed) return
-    this.#sealing.begin(this.#sent)
+    // A row is as long as the one before.
+    if (this.#sentLength > 0 && this.#begun?.counter !== this.#sent) this.#begun = this.#begin(this.#sentLength)
     this.#opening.begin(this.#received)
   }
 
@@ -193,6 +216,7 @@ export class SealedChannel {
   close(): void {
     if (this.#isClosed) return
     this.#isClosed = true
+    this.#begun = undefined
     this.#sealing.close()
     this.#opening.close()
     this.#options.onClose(this)

@@ -118,6 +118,8 @@ class SealedStream implements ByteStream {
   #hasClosed = false
   #isReading = false
   #isBeginning = false
+  /** Whether something has come since we sent last. */
+  #isAnswered = false
   /** Of a frame that came in pieces: those that were not read yet. */
   #opened: readonly Uint8Array[] = []
   #openedNext = 0
@@ -140,7 +142,9 @@ class SealedStream implements ByteStream {
     if (bytes.byteLength === 0) return true
     if (bytes.byteLength <= WHOLE_BYTES_MAX) {
       const hasRoom = this.#stream.send(this.#seal(bytes))
-      this.#beginNextSoon()
+      // Where frames are answered the next one is begun as the answer comes.
+      if (!this.#isAnswered) this.#beginNextSoon()
+      this.#isAnswered = false
       return hasRoom
     }
     let hasRoom = true
@@ -155,8 +159,9 @@ class SealedStream implements ByteStream {
   }
 
   /**
-   * A stage's step comes when the code around it has gone cold: making a cipher takes ten times as long then as now.
-   * Once this turn's work is done nobody waits for it.
+   * A stage's step comes when the code around it has gone cold: making a cipher and a header takes ten times as long then
+   * as now. Once this turn's work is done nobody waits for it: an engine computes, or a packet is on its way. After a frame
+   * has come rather than after one has gone, because then the other side has work to do, and may share this processor.
    */
   #beginNextSoon(): void {
     if (this.#isBeginning) return
@@ -228,25 +233,17 @@ class SealedStream implements ByteStream {
     this.#isReading = true
     try {
       while (this.#end === undefined) {
-        if (!(await this.#hasMore())) break
-        const frame = this.#frames.take()
+        if (!(await this.#frames.more())) this.#fail(truncated())
+        const frame = this.#end === undefined ? this.#frames.take() : undefined
         if (frame !== undefined) return this.#open(frame)
       }
+    } catch (error) {
+      this.#finish(error instanceof Error ? error : reset(error))
     } finally {
       this.#isReading = false
     }
     if (this.#end?.error !== undefined) throw this.#end.error
     return { done: true, value: undefined }
-  }
-
-  async #hasMore(): Promise<boolean> {
-    try {
-      if (await this.#frames.more()) return this.#end === undefined
-      this.#fail(truncated())
-    } catch (error) {
-      this.#finish(error instanceof Error ? error : reset(error))
-    }
-    return false
   }
 
   #open(frame: Frame | FrameFault): IteratorResult<Uint8Array, undefined> {
@@ -255,6 +252,8 @@ class SealedStream implements ByteStream {
       const [value] = opened
       this.#opened = opened
       this.#openedNext = 1
+      this.#isAnswered = true
+      this.#beginNextSoon()
       if (value !== undefined && value.byteLength > 0) return { done: false, value }
       this.#finish(undefined)
       return { done: true, value: undefined }
