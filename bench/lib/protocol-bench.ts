@@ -2,12 +2,14 @@
  * The protocol beside streams without it between the same two processes: TCP, TLS and Yamux, the same bytes and the same
  * work at the other end. They take turns.
  *
+ *     sealed   a stream of a session over libp2p, as where no direct way is found
+ *     plane    a stream of the data plane, as between nodes that reach one another directly: what the goals are about
  *     bare     a stream of a node of ours below its session, with all that was tuned there: what differs is the session
  *     raw      a stream of libp2p as its packages come
  *
  *     control  a command and its answer over an open session: signed and encrypted both ways
- *     step     a decoding step of a real stage: a row there, half the model's layers, a row back
- *     bulk     large writes one way; beside raw, and beside bare too
+ *     step     a decoding step of a real stage: a row there, half the model's layers, a row back; beside bare
+ *     bulk     large writes one way; beside raw, and sealed beside bare too
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -50,7 +52,7 @@ type PeerFacts = {
   readonly rowBytes: number
   readonly layers: string
 }
-type Kind = 'sealed' | 'bare' | 'raw'
+type Kind = 'sealed' | 'plane' | 'bare' | 'raw'
 type Ways = Readonly<Record<Kind, Way>>
 
 /** The layers of a model of a billion parameters, few of them: what a stage of a real model computes, soon made. */
@@ -73,16 +75,20 @@ async function measure(options: BenchOptions): Promise<Result> {
     stdio: ['pipe', 'pipe', 'inherit'],
   })
   const facts = await factsOf(child)
-  const host = await createHost(await hostDeps(), { listen: ['/ip4/127.0.0.1/tcp/0'], mdns: false })
+  const host = await createHost(await hostDeps(), { listen: [], mdns: false, planePort: 'off' })
+  const direct = await createHost(await hostDeps(), { listen: [], mdns: false })
   const bare = await startBare()
   const raw = await createRawLibp2p([])
   try {
     await host.start()
+    await direct.start()
     const peer = await host.connect(facts.host)
+    await direct.connect(facts.host)
     const { link, requester } = commandsOver(host)
     const open = async (purpose: number): Promise<Ways> => {
       const ways = {
         sealed: await host.open(peer, PROTOCOLS.stage),
+        plane: await direct.open(peer, PROTOCOLS.stage),
         bare: await bare.open(facts.bare),
         raw: rawWay(await (await raw.dial(multiaddr(facts.raw))).newStream(RAW_PROTOCOL)),
       }
@@ -94,7 +100,7 @@ async function measure(options: BenchOptions): Promise<Result> {
     const bulk = await measureBulk(await open(FOR_BULK), options)
     return toResult({ control, step, bulk, facts, options, host })
   } finally {
-    await Promise.all([host.stop(), bare.stop(), raw.stop()])
+    await Promise.all([host.stop(), direct.stop(), bare.stop(), raw.stop()])
     child.stdin?.end()
     await once(child, 'exit')
   }
@@ -152,7 +158,7 @@ async function measureSteps(ways: Ways, rowBytes: number, { rounds }: BenchOptio
     }
     return times
   }
-  return alternate(['bare', 'sealed'], STEP_TURNS_PER_ROUND * rounds, turn)
+  return alternate(['bare', 'sealed', 'plane'], STEP_TURNS_PER_ROUND * rounds, turn)
 }
 
 /** Bytes per millisecond of each turn. */
@@ -171,11 +177,16 @@ async function measureBulk(ways: Ways, { rounds }: BenchOptions): Promise<Measur
     await readers[way].take(1)
     return [BULK_BYTES / (performance.now() - startedAt)]
   }
-  return alternate(['bare', 'sealed', 'raw'], BULK_TURNS_PER_ROUND * rounds, turn)
+  return alternate(['bare', 'sealed', 'raw', 'plane'], BULK_TURNS_PER_ROUND * rounds, turn)
 }
 
 function readersOf(ways: Ways): Record<Kind, ByteReader> {
-  return { sealed: new ByteReader(ways.sealed), bare: new ByteReader(ways.bare), raw: new ByteReader(ways.raw) }
+  return {
+    sealed: new ByteReader(ways.sealed),
+    plane: new ByteReader(ways.plane),
+    bare: new ByteReader(ways.bare),
+    raw: new ByteReader(ways.raw),
+  }
 }
 
 async function alternate(
@@ -184,7 +195,7 @@ async function alternate(
   turn: (kind: Kind) => Promise<readonly number[]>,
 ): Promise<Measured> {
   for (const kind of kinds) await turn(kind)
-  const measured: Record<Kind, number[]> = { sealed: [], bare: [], raw: [] }
+  const measured: Record<Kind, number[]> = { sealed: [], plane: [], bare: [], raw: [] }
   for (let i = 0; i < turns; i++) {
     // None is always the first, and none always follows the same one.
     const order = kinds.map((_, at) => kinds[(i + at) % kinds.length] as Kind)
@@ -206,18 +217,22 @@ function toResult(run: {
   const figures = {
     control_ms_p50: at(0.5),
     control_ms_p99: at(0.99),
-    step_ms: median(step.sealed),
+    step_ms: median(step.plane),
+    step_ms_sealed: median(step.sealed),
     step_ms_bare: median(step.bare),
-    bulk_mb_per_s: median(bulk.sealed) / 1000,
+    bulk_mb_per_s: median(bulk.plane) / 1000,
+    bulk_mb_per_s_sealed: median(bulk.sealed) / 1000,
     bulk_mb_per_s_raw: median(bulk.raw) / 1000,
     bulk_mb_per_s_bare: median(bulk.bare) / 1000,
     row_bytes: facts.rowBytes,
     rounds: options.rounds,
   }
   const ratios = {
-    step: median(step.bare) / median(step.sealed),
-    bulk: median(bulk.sealed) / median(bulk.raw),
-    bulk_beside_bare: median(bulk.sealed) / median(bulk.bare),
+    step: median(step.bare) / median(step.plane),
+    step_sealed: median(step.bare) / median(step.sealed),
+    bulk: median(bulk.plane) / median(bulk.raw),
+    bulk_sealed: median(bulk.sealed) / median(bulk.raw),
+    bulk_sealed_beside_bare: median(bulk.sealed) / median(bulk.bare),
   }
   const goals = [
     { name: 'step', atLeast: STEP_RATIO_MIN },

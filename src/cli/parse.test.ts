@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { integerIn, numberIn, parseApiAddress, parseLayers, parseMultiaddr, parseSize } from './parse.ts'
+import {
+  integerIn,
+  numberIn,
+  parseApiAddress,
+  parseLayers,
+  parseMultiaddr,
+  parsePlanePort,
+  parseSize,
+} from './parse.ts'
 
 test('an API address is a host and a port, a port alone, or none', () => {
   assert.deepEqual(parseApiAddress('127.0.0.1:11435'), { host: '127.0.0.1', port: 11435 })
@@ -41,4 +49,17 @@ test('numbers outside their range are refused', () => {
 test('a peer must look like a multiaddr', () => {
   assert.equal(parseMultiaddr('/ip4/10.0.0.1/tcp/4001'), '/ip4/10.0.0.1/tcp/4001')
   for (const text of ['10.0.0.1:4001', '', '/', '/ip4/ 1']) assert.throws(() => parseMultiaddr(text), /multiaddr/, text)
+})
+
+test('a port of the data plane is a port, or off', () => {
+  for (const [text, port] of [
+    ['0', 0],
+    ['4002', 4002],
+    ['65535', 65_535],
+    ['off', 'off'],
+  ] as const) {
+    assert.equal(parsePlanePort(text), port)
+  }
+  for (const text of ['65536', '-1', '1.5', '', 'on', '0x10', ' 1'])
+    assert.throws(() => parsePlanePort(text), /0 to 65535/)
 })

@@ -79,6 +79,14 @@ export function parseMultiaddr(text: string): string {
   return text
 }
 
+/** A TCP port, or no data plane. */
+export function parsePlanePort(text: string): number | 'off' {
+  if (text === 'off') return text
+  const port = Number(text)
+  if (/^\d{1,5}$/.test(text) && port <= 65_535) return port
+  throw new InvalidArgumentError('Expected a port from 0 to 65535, or off.')
+}
+
 /** A peer id that holds an Ed25519 key, whole. */
 export function parsePeerId(text: string): string {
   if (publicKeyOfPeer(text) === undefined) {

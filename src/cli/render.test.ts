@@ -226,6 +226,7 @@ const protocol = {
   rekeys: 2,
   key: PEER,
   clockOffsetMs: 3,
+  streams: { plane: 2, libp2p: 0 },
 }
 
 const peers: readonly PeerSummary[] = [

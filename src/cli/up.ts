@@ -11,7 +11,16 @@ import { CliError, usageError } from './errors.ts'
 import { addKeyOption, keyConfig, type KeyFlags } from './key-options.ts'
 import { STOP_MS_MAX } from './limits.ts'
 import { modelFile } from './model-file.ts'
-import { collect, integerIn, LOG_LEVELS, parseApiAddress, parseLayers, parseMultiaddr, parsePeerId } from './parse.ts'
+import {
+  collect,
+  integerIn,
+  LOG_LEVELS,
+  parseApiAddress,
+  parseLayers,
+  parseMultiaddr,
+  parsePeerId,
+  parsePlanePort,
+} from './parse.ts'
 import { addPassphraseOption, type PassphraseFlags } from './passphrase.ts'
 import { readSecret } from './secret.ts'
 import { abortOnSignal, type Interruption } from './signals.ts'
@@ -27,6 +36,7 @@ type UpFlags = DataDirFlags &
     readonly expectNodes?: number
     readonly peer?: readonly string[]
     readonly listen?: readonly string[]
+    readonly planePort: number | 'off'
     readonly api: ReturnType<typeof parseApiAddress>
     readonly temporary?: boolean
     readonly secretFile?: string
@@ -58,6 +68,11 @@ export function addUp(program: Command, deps: CliDeps): void {
     .option('--expect-nodes <count>', 'with --layers auto: wait for this many nodes, then share out', integerIn(1, 64))
     .option('--peer <address>', 'connect to this node, and stay connected (repeatable)', collect(parseMultiaddr))
     .option('--listen <address>', `accept peers here (repeatable; default: ${LISTEN_DEFAULT})`, collect(parseMultiaddr))
+    .addOption(
+      new Option('--plane-port <port>', 'take fast streams of peers at this TCP port; 0: any that is free; or off')
+        .argParser(parsePlanePort)
+        .default(0, '0'),
+    )
     .addOption(
       new Option('--api <host:port>', 'serve the OpenAI-compatible API here, or none')
         .argParser(parseApiAddress)
@@ -188,6 +203,7 @@ function nodeConfig(deps: CliDeps, dataDir: string, flags: UpFlags): NodeConfig 
     layers: withExpectedNodes(flags.layers, flags.expectNodes),
     peers: flags.peer ?? [],
     listen: flags.listen ?? [LISTEN_DEFAULT],
+    planePort: flags.planePort,
     mdns: flags.mdns === true,
     hybridSignatures: flags.hybridSignatures === true,
     trust: flags.trust ?? [],

@@ -6,13 +6,9 @@
 import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface'
 import { Uint8ArrayList } from 'uint8arraylist'
 import { abortable, type ByteStream, type Clock, messageOf, StreamError, withDeadline } from '#base'
-import { CLOSE_TIMEOUT_MS, STREAM_READ_BYTES_MAX, STREAM_READ_PIECES_MAX } from './limits.ts'
+import { CLOSE_TIMEOUT_MS } from './limits.ts'
+import { ReceiveQueue } from './receive-queue.ts'
 import { grantWindowByHalves } from './thrift.ts'
-
-type Waiter = {
-  readonly resolve: (result: IteratorResult<Uint8Array, undefined>) => void
-  readonly reject: (error: Error) => void
-}
 
 /** Bytes that are sent belong to the stream from then on: they are not copied. */
 export class NetStream implements ByteStream {
@@ -21,11 +17,7 @@ export class NetStream implements ByteStream {
   readonly received: AsyncIterable<Uint8Array>
   readonly #stream: Stream
   readonly #clock: Clock
-  readonly #pieces: Uint8Array[] = []
-  #bytes = 0
-  #waiter: Waiter | undefined
-  /** Set once nothing more will be queued. */
-  #end: { readonly error?: StreamError } | undefined
+  readonly #queue = new ReceiveQueue(() => this.#resume())
   #isResuming = false
   #hasRemoteClosed = false
   #hasClosed = false
@@ -37,20 +29,20 @@ export class NetStream implements ByteStream {
     grantWindowByHalves(stream)
     this.peer = peer
     this.protocol = stream.protocol
-    this.received = { [Symbol.asyncIterator]: () => ({ next: () => this.#next() }) }
+    this.received = this.#queue.received
     stream.addEventListener('remoteCloseWrite', () => {
       this.#hasRemoteClosed = true
     })
     stream.addEventListener('end', () => {
-      if (this.#hasRemoteClosed) this.#finish({})
+      if (this.#hasRemoteClosed) this.#queue.finish()
     })
     stream.addEventListener('close', event => this.#onClose(event))
     stream.addEventListener('message', event => this.#onMessage(event))
     // The peer may have said all it had to say while the protocol was negotiated: those events are over.
-    if (stream.status !== 'open') this.#finish({ error: resetError(undefined) })
+    if (stream.status !== 'open') this.#queue.finish(resetError(undefined))
     else if (stream.remoteWriteStatus === 'closed') {
       this.#hasRemoteClosed = true
-      if (stream.readableEnded) this.#finish({})
+      if (stream.readableEnded) this.#queue.finish()
     }
   }
 
@@ -65,7 +57,7 @@ export class NetStream implements ByteStream {
   #send(bytes: Uint8Array | Uint8ArrayList): boolean {
     const stream = this.#stream
     if (this.#hasClosed) throw new StreamError({ code: 'STREAM_CLOSED' }, 'the stream is closed')
-    if (stream.writeStatus !== 'writable') throw this.#end?.error ?? resetError(undefined)
+    if (stream.writeStatus !== 'writable') throw this.#queue.end?.error ?? resetError(undefined)
     try {
       return stream.send(bytes) && stream.writeBufferLength === 0
     } catch (error) {
@@ -89,7 +81,7 @@ export class NetStream implements ByteStream {
       }
       // libp2p sends what had waited in a microtask that was queued before this one: now look again.
     }
-    if (stream.writeStatus === 'closed' && !this.#hasClosed) throw this.#end?.error ?? resetError(undefined)
+    if (stream.writeStatus === 'closed' && !this.#hasClosed) throw this.#queue.end?.error ?? resetError(undefined)
   }
 
   async close(): Promise<void> {
@@ -106,45 +98,25 @@ export class NetStream implements ByteStream {
   }
 
   abort(error: Error): void {
-    this.#pieces.length = 0
-    this.#bytes = 0
-    this.#finish({ error: resetError(error) })
+    this.#queue.clear()
+    this.#queue.finish(resetError(error))
     this.#stream.abort(error)
   }
 
   #onMessage(event: StreamMessageEvent): void {
-    if (this.#end !== undefined) return
-    if (event.data instanceof Uint8Array) this.#queue(event.data)
-    else for (const piece of event.data) this.#queue(piece)
+    if (this.#queue.end !== undefined) return
+    if (event.data instanceof Uint8Array) this.#queue.push(event.data)
+    else for (const piece of event.data) this.#queue.push(piece)
     this.#pauseIfFull()
-  }
-
-  #queue(received: Uint8Array): void {
-    if (received.byteLength === 0) return
-    // Sockets give Buffers, whose slice() does not copy; who reads may rely on a Uint8Array's, which does.
-    const piece = new Uint8Array(received.buffer, received.byteOffset, received.byteLength)
-    const waiter = this.#waiter
-    if (waiter !== undefined) {
-      this.#waiter = undefined
-      waiter.resolve({ done: false, value: piece })
-      return
-    }
-    this.#pieces.push(piece)
-    this.#bytes += piece.byteLength
-  }
-
-  #isFull(): boolean {
-    return this.#bytes >= STREAM_READ_BYTES_MAX || this.#pieces.length >= STREAM_READ_PIECES_MAX
   }
 
   /** A pause from inside `resume()` would be undone by its own last step, so that one waits until it has returned. */
   #pauseIfFull(): void {
-    if (this.#isFull() && !this.#isResuming && this.#stream.readStatus === 'readable') this.#stream.pause()
+    if (this.#queue.isFull && !this.#isResuming && this.#stream.readStatus === 'readable') this.#stream.pause()
   }
 
-  #resumeIfEmpty(): void {
-    if (this.#stream.readStatus !== 'paused' || this.#bytes > STREAM_READ_BYTES_MAX / 4) return
-    if (this.#pieces.length > STREAM_READ_PIECES_MAX / 4) return
+  #resume(): void {
+    if (this.#stream.readStatus !== 'paused') return
     this.#isResuming = true
     try {
       this.#stream.resume()
@@ -156,35 +128,10 @@ export class NetStream implements ByteStream {
     this.#pauseIfFull()
   }
 
-  #next(): Promise<IteratorResult<Uint8Array, undefined>> {
-    const piece = this.#pieces.shift()
-    if (piece !== undefined) {
-      this.#bytes -= piece.byteLength
-      this.#resumeIfEmpty()
-      return Promise.resolve({ done: false, value: piece })
-    }
-    if (this.#end?.error !== undefined) return Promise.reject(this.#end.error)
-    if (this.#end !== undefined) return Promise.resolve({ done: true, value: undefined })
-    if (this.#waiter !== undefined) return Promise.reject(new TypeError('a stream has one reader'))
-    return new Promise((resolve, reject) => {
-      this.#waiter = { resolve, reject }
-    })
-  }
-
   #onClose(event: StreamCloseEvent): void {
     // A connection that is lost closes its streams without an error: only a close that the peer announced is an end.
-    if (event.error !== undefined || !this.#hasRemoteClosed) this.#finish({ error: resetError(event.error) })
-    else if (this.#stream.readBufferLength === 0) this.#finish({})
-  }
-
-  #finish(end: { readonly error?: StreamError }): void {
-    if (this.#end !== undefined) return
-    this.#end = end
-    const waiter = this.#waiter
-    this.#waiter = undefined
-    if (waiter === undefined) return
-    if (end.error === undefined) waiter.resolve({ done: true, value: undefined })
-    else waiter.reject(end.error)
+    if (event.error !== undefined || !this.#hasRemoteClosed) this.#queue.finish(resetError(event.error))
+    else if (this.#stream.readBufferLength === 0) this.#queue.finish()
   }
 }
 

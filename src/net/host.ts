@@ -3,28 +3,9 @@
  * the table of peers, and those who dial: callers, the keeper of configured peers, and introductions.
  */
 import type { Connection, Stream } from '@libp2p/interface'
-import {
-  assert,
-  type ByteStream,
-  type Clock,
-  type Logger,
-  messageOf,
-  type Random,
-  repeat,
-  StreamError,
-  withDeadline,
-} from '#base'
+import { assert, type ByteStream, type Clock, type Logger, type Random, repeat } from '#base'
 import type { KeyProvider, NodeIdentity } from '#identity'
-import {
-  acceptSealedStream,
-  type AuditKind,
-  type LinkDeps,
-  type Party,
-  openSealedStream,
-  type RefusalFacts,
-  type SessionFault,
-  uuidText,
-} from '#protocol'
+import { type AuditKind, type LinkDeps, type Party, type RefusalFacts, uuidText } from '#protocol'
 import {
   AGENT,
   type NodeOffer,
@@ -36,28 +17,20 @@ import {
   type RefusalReason,
 } from '#wire'
 import { type Address, addressesOf, decodeAddress, isLoopback, parseAddress } from './address.ts'
-import { NetStream } from './byte-stream.ts'
 import { Connector } from './connector.ts'
 import type { DialTarget } from './dialler.ts'
 import { lost, NetError, stopped } from './errors.ts'
 import { Introductions } from './introductions.ts'
 import { keepConnected } from './keeper.ts'
 import { createNode, type Node } from './libp2p.ts'
-import {
-  GUEST_STREAMS_MAX,
-  GUESTS_MAX,
-  KEPT_ADDRESSES_MAX,
-  OPEN_TIMEOUT_MS,
-  RECORD_LIFE_MS,
-  STREAMS_PER_CONNECTION_MAX,
-  TURNED_AWAY_MAX,
-  UNPROVEN_MAX,
-} from './limits.ts'
+import { KEPT_ADDRESSES_MAX, RECORD_LIFE_MS, TURNED_AWAY_MAX, UNPROVEN_MAX } from './limits.ts'
 import { crowdedOut } from './newcomers.ts'
 import { type PeerGuard, subjectOfAddress, subjectsOf } from './peer-guard.ts'
 import { fitting, PeerRecords } from './peer-records.ts'
 import { PeerTable } from './peer-table.ts'
+import { DataPlane } from './plane/data-plane.ts'
 import { Session, type SessionOwner, type SessionPhase } from './session.ts'
+import { type StreamHandler, Streams } from './streams.ts'
 import type { Host, HostMessage, HostOptions, Peer, PeerEvent } from './types.ts'
 
 export type HostDeps = {
@@ -91,8 +64,6 @@ export async function createHost(deps: HostDeps, options: HostOptions): Promise<
   return host.current
 }
 
-type StreamHandler = (stream: ByteStream) => void | Promise<void>
-
 class Libp2pHost implements Host {
   readonly id: string
   readonly #deps: HostDeps & { readonly node: Node }
@@ -107,6 +78,8 @@ class Libp2pHost implements Host {
   readonly #messageListeners = new Set<(message: HostMessage) => void>()
   #party: Party
   readonly #records: PeerRecords
+  readonly #streams: Streams
+  readonly #plane: DataPlane | undefined
   #offer: NodeOffer
   #isStarted = false
   #stopped: Promise<void> | undefined
@@ -134,6 +107,15 @@ class Libp2pHost implements Host {
       isHere: peer => this.#table.has(peer),
       sessionOf: (connection, options) => this.#dialledSession(connection, options),
     })
+    this.#plane = this.#createPlane()
+    this.#streams = new Streams({
+      ...deps,
+      libp2p: deps.node.libp2p,
+      plane: this.#plane,
+      sessionOf: connection => this.#sessions.get(connection),
+      guestCount: () => this.#inPhase('guest').length,
+      onFault: (session, reason) => this.#onFault(session, reason),
+    })
     this.#introductions = new Introductions({
       clock: deps.clock,
       random: deps.random,
@@ -156,9 +138,11 @@ class Libp2pHost implements Host {
     await libp2p.handle(PROTOCOLS.control, (stream, connection) => this.#onControl(stream, connection), {
       maxInboundStreams: 1,
     })
+    await this.#plane?.start()
     try {
       await libp2p.start()
     } catch (error) {
+      await this.#plane?.stop()
       throw new NetError({ code: 'NET_LISTEN_FAILED' }, 'the listen addresses could not be had', { cause: error })
     }
     this.#isStarted = true
@@ -219,61 +203,15 @@ class Libp2pHost implements Host {
     }
     const session = this.#table.session(peer)
     if (session === undefined) throw lost(peer)
-    const stream = new NetStream(this.#deps, { stream: await this.#newStream(session, protocol, options), peer })
-    return openSealedStream(this.#sealing(stream, session))
+    return this.#streams.open(session, protocol, { ...options, planePort: this.#table.offer(peer)?.planePort })
   }
 
   handle(protocol: ProtocolId, handler: StreamHandler): void {
-    const admit = (stream: NetStream, session: Session): Promise<ByteStream> => {
-      if (!session.isAdmitted) throw new Error('the peer has not been admitted')
-      return acceptSealedStream(this.#deps, this.#sealing(stream, session))
-    }
-    this.#serve(protocol, handler, { admit, streamsMax: STREAMS_PER_CONNECTION_MAX })
+    this.#streams.handle(protocol, handler)
   }
 
   handleGuests(protocol: ProtocolId, handler: StreamHandler): void {
-    const guests = (): number => this.#inPhase('guest').length
-    const serve = async (stream: ByteStream, session: Session): Promise<void> => {
-      const isGuest = session.phase === 'guest'
-      await Promise.resolve(handler(stream)).finally(() => isGuest && session.guestStreamEnded())
-    }
-    const admit = (stream: NetStream, session: Session): ByteStream => {
-      const hasRoom = session.isAdmitted || session.phase === 'guest' || guests() < GUESTS_MAX
-      if (!hasRoom || !(session.isAdmitted || session.becomeGuest())) throw new Error('no room for a guest')
-      return stream
-    }
-    this.#serve(protocol, serve, { admit, streamsMax: GUEST_STREAMS_MAX })
-  }
-
-  #serve(
-    protocol: ProtocolId,
-    handler: (stream: ByteStream, session: Session) => void | Promise<void>,
-    options: {
-      readonly admit: (stream: NetStream, session: Session) => ByteStream | Promise<ByteStream>
-      readonly streamsMax: number
-    },
-  ): void {
-    const { libp2p } = this.#deps.node
-    const limits = { maxInboundStreams: options.streamsMax, maxOutboundStreams: STREAMS_PER_CONNECTION_MAX }
-    const serve = async (stream: Stream, connection: Connection): Promise<void> => {
-      const session = this.#sessions.get(connection)
-      let served: ByteStream | undefined
-      try {
-        if (session === undefined) throw new Error('the connection is being closed')
-        served = await options.admit(new NetStream(this.#deps, { stream, peer: session.peer }), session)
-        await handler(served, session)
-      } catch (error) {
-        const reason = error instanceof Error ? error : new Error(messageOf(error))
-        const facts = { protocol, error: reason.message }
-        if (served === undefined) stream.abort(reason)
-        else if (error instanceof StreamError) this.#deps.log.debug('a stream ended under its handler', facts)
-        else this.#deps.log.warn('a stream was reset, its handler failed', facts)
-        served?.abort(reason)
-      }
-    }
-    libp2p.handle(protocol, serve, limits).catch((error: unknown) => {
-      this.#deps.log.error('a protocol cannot be served', { protocol, error: messageOf(error) })
-    })
+    this.#streams.handleGuests(protocol, handler)
   }
 
   peers(): readonly Peer[] {
@@ -367,6 +305,7 @@ class Libp2pHost implements Host {
     offer: () => ({
       ...this.#offer,
       addresses: this.#offer.addresses.length > 0 ? this.#offer.addresses : [...this.addresses()],
+      ...(this.#plane?.port === undefined ? {} : { planePort: this.#plane.port }),
     }),
     record: () => this.#records.own,
     introductions: session => (this.#meets ? fitting(this.#table.introductions(session.peer), this.#party.signer) : []),
@@ -415,14 +354,6 @@ class Libp2pHost implements Host {
     this.#deps.guard.fault(subjectsOf(session), reason)
   }
 
-  #sealing(stream: ByteStream, session: Session): Parameters<typeof openSealedStream>[0] {
-    const onFault = ({ reason, isHostile, what }: SessionFault): void => {
-      this.#deps.log.warn('a stream broke the protocol', { peer: session.peer, reason, what })
-      if (isHostile) this.#onFault(session, reason)
-    }
-    return { stream, session: session.secure, onFault }
-  }
-
   #connectFor(target: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
     this.#assertRuns()
     assert(this.#isStarted, 'a host is started before it dials')
@@ -437,30 +368,35 @@ class Libp2pHost implements Host {
     return session
   }
 
-  async #newStream(
-    session: Session,
-    protocol: ProtocolId,
-    options: { readonly signal?: AbortSignal },
-  ): Promise<Stream> {
-    const { peer, connection } = session
-    const deadline = { what: 'opening a stream', timeoutMs: OPEN_TIMEOUT_MS, ...pickSignal(options) }
-    try {
-      return await withDeadline(this.#deps.clock, deadline, signal =>
-        connection.newStream(protocol, { signal, maxOutboundStreams: STREAMS_PER_CONNECTION_MAX }),
-      )
-    } catch (error) {
-      if (options.signal?.aborted === true) throw error
-      if (session.phase === 'ended') throw lost(peer)
-      const fault = { code: 'NET_PROTOCOL_REFUSED', peer, protocol } as const
-      throw new NetError(fault, `the peer did not accept a ${protocol} stream`, { cause: error })
-    }
-  }
-
   #onEnded(session: Session): void {
-    this.#table.leave(session)
+    if (this.#table.leave(session)) this.#plane?.forget(session.peer)
     if (session.facts !== undefined) this.#live.delete(session.facts.session)
     // Until its connection is gone a session counts against the bounds, and stop() waits for it.
     void session.ended().then(() => this.#sessions.delete(session.connection))
+  }
+
+  /** Where the host itself listens, at a port of its own. */
+  #createPlane(): DataPlane | undefined {
+    const { listen, planePort = 0 } = this.#options
+    const addresses = listen.map(decodeAddress).filter(address => address !== undefined)
+    const hosts = [...new Set(addresses.map(({ host }) => host))]
+    if (planePort === 'off') return undefined
+    const { clock, log, guard } = this.#deps
+    const refuses = (from: string): boolean => {
+      const subject = subjectOfAddress(from)
+      return this.#stopping.signal.aborted || subject === undefined || guard.refuses([subject]) !== undefined
+    }
+    return new DataPlane(
+      {
+        clock,
+        log,
+        sessions: () => this.#sessions.values(),
+        refuses,
+        serves: protocol => this.#streams.serves(protocol),
+        onStream: stream => void this.#streams.serve(stream),
+      },
+      { hosts, port: planePort },
+    )
   }
 
   #isWildcard(): boolean {
@@ -478,6 +414,7 @@ class Libp2pHost implements Host {
     for (const session of sessions) session.refuse('stopping')
     await Promise.allSettled([...this.#kept.values(), this.#connector.settled()])
     await Promise.all(sessions.map(session => session.ended()))
+    await this.#plane?.stop()
     await this.#deps.node.stop()
   }
 }
@@ -489,8 +426,4 @@ const AUDITED: Partial<Readonly<Record<RefusalReason, AuditKind>>> = {
   superseded: 'peer-key-refused',
   replay: 'replay',
   flood: 'rate-limited',
-}
-
-function pickSignal(options: { readonly signal?: AbortSignal }): { readonly signal?: AbortSignal } {
-  return options.signal === undefined ? {} : { signal: options.signal }
 }

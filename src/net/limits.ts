@@ -110,3 +110,18 @@ export const REDIAL_MS_MIN = 250
 
 /** The longest wait before a kept address is dialled again, in milliseconds. */
 export const REDIAL_MS_MAX = 30_000
+
+/** From the first packet to a stream of the data plane, in milliseconds; then the stream goes over libp2p. */
+export const PLANE_CONNECT_MS_MAX = 1_000
+
+/** The first time for which a peer's data plane is left alone once it could not be reached, in milliseconds. */
+export const PLANE_RETRY_MS_MIN = 30_000
+
+/** The longest such time, in milliseconds; it doubles with every failure. */
+export const PLANE_RETRY_MS_MAX = 15 * 60_000
+
+/** Connections to the data plane that wait in the system's queue until they are accepted. */
+export const PLANE_BACKLOG = 128
+
+/** Bytes that one stream of the data plane sends under its keys: TLS 1.3 bears 2^24.5 records of AES-GCM, 380 GiB. */
+export const PLANE_STREAM_BYTES_MAX = 256 * 1024 * 1024 * 1024

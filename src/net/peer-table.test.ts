@@ -18,7 +18,7 @@ const OFFER: NodeOffer = {
 /** Only what the table looks at: hello is one stream. */
 function session(peer: string, direction: 'inbound' | 'outbound', streams = 1): Session {
   const connection = { streams: Array.from({ length: streams }), remoteAddr: `/ip4/192.0.2.1/tcp/1/p2p/${peer}` }
-  return { peer, direction, joinedAt: 0, connection, facts: FACTS } as unknown as Session
+  return { peer, direction, joinedAt: 0, connection, facts: FACTS, planeStreams: new Set() } as unknown as Session
 }
 
 /** The table shows them and looks at none. */

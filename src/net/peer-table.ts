@@ -3,7 +3,7 @@
  * has not been noticed yet). A peer joins with its first session and leaves with its last.
  */
 import { abortable, assert, type Logger, messageOf } from '#base'
-import { type KnownPeer, PEER_ADDRESSES_MAX } from '#wire'
+import { type KnownPeer, type NodeOffer, PEER_ADDRESSES_MAX } from '#wire'
 import { addressesOf } from './address.ts'
 import { CONNECTIONS_PER_PEER_MAX, PEERS_MAX, SETTLED_MS } from './limits.ts'
 import type { Announcement, Session } from './session.ts'
@@ -66,6 +66,11 @@ export class PeerTable {
     return entry === undefined ? undefined : this.#preferred(entry)
   }
 
+  /** The latest offer of a joined peer. */
+  offer(peer: string): NodeOffer | undefined {
+    return this.#entries.get(peer)?.announcement.offer
+  }
+
   /** @returns whether the peer is new */
   join(session: Session, announcement: Announcement): boolean {
     const entry = this.#entries.get(session.peer)
@@ -110,7 +115,7 @@ export class PeerTable {
     if (entry === undefined || session.direction !== 'outbound') return false
     const preferred = this.#preferred(entry)
     if (preferred === undefined || preferred === session || nowMs - preferred.joinedAt < SETTLED_MS) return false
-    return session.connection.streams.length <= 1
+    return session.connection.streams.length <= 1 && session.planeStreams.size === 0
   }
 
   /** Others that the peer may like to meet: those that have signed where they are. */
@@ -147,6 +152,7 @@ export class PeerTable {
       connectedAt: entry.connectedAt,
       ...(session.rttMs === undefined ? {} : { rttMs: session.rttMs }),
       offer: entry.announcement.offer,
+      streams: streamsOf(entry.sessions),
       protocol,
     }
   }
@@ -159,5 +165,14 @@ export class PeerTable {
         this.#log.error('a listener to peer events failed', { event: event.kind, error: messageOf(error) })
       }
     }
+  }
+}
+
+/** The control stream of a connection is none of them. */
+function streamsOf(sessions: readonly Session[]): Peer['streams'] {
+  const sum = (count: (session: Session) => number): number => sessions.reduce((all, one) => all + count(one), 0)
+  return {
+    plane: sum(({ planeStreams }) => planeStreams.size),
+    libp2p: sum(({ connection }) => Math.max(0, connection.streams.length - 1)),
   }
 }

@@ -4,7 +4,16 @@
  * several sessions) is the peer table's business.
  */
 import type { Connection, Stream } from '@libp2p/interface'
-import { abortable, type CancelTimer, codeOf, type LogFields, sleep, StreamError, withDeadline } from '#base'
+import {
+  abortable,
+  type ByteStream,
+  type CancelTimer,
+  codeOf,
+  type LogFields,
+  sleep,
+  StreamError,
+  withDeadline,
+} from '#base'
 import {
   ControlLink,
   type LinkDeps,
@@ -94,6 +103,8 @@ export class Session {
   readonly direction: 'inbound' | 'outbound'
   /** Resolves once the peer is usable; rejects with the reason where it never was. */
   readonly joined: Promise<void>
+  /** Open streams of the data plane whose keys come from this session: they end with it. */
+  readonly planeStreams = new Set<ByteStream>()
   /** Clock.monotonic() at admission. */
   joinedAt = 0
   rttMs: number | undefined
@@ -293,6 +304,7 @@ export class Session {
     this.#hangUp = hangUp?.()
     for (const cancel of this.#cancels) cancel()
     this.#cancels.clear()
+    for (const stream of this.planeStreams) stream.abort(error)
     this.#joining.reject(error)
     if (phase !== 'joined') this.#deps.log.info('a connection ended before admission', plainFacts(error))
     this.#owner.onEnded(this)

@@ -7,6 +7,8 @@ import type { NodeOffer, Priority, ProtocolId, RefusalReason } from '#wire'
 export type HostOptions = {
   /** Multiaddrs to listen on. @default ['/ip4/127.0.0.1/tcp/0'] */
   readonly listen: readonly string[]
+  /** TCP port of the data plane, at the same hosts. 0: any that is free. 'off': streams go over libp2p. @default 0 */
+  readonly planePort?: number | 'off'
   /** Peers must prove that they know it before they may do anything else. Undefined: an open swarm. */
   readonly secret?: Uint8Array
   /** Look for peers on the local network. @default false */
@@ -28,6 +30,8 @@ export type Peer = {
   readonly rttMs?: number
   /** The latest offer that the peer sent. */
   readonly offer: NodeOffer
+  /** Open streams of the services: over the data plane, and over libp2p. */
+  readonly streams: { readonly plane: number; readonly libp2p: number }
   /** What is spoken on the connection that new streams use. */
   readonly protocol: LinkFacts
 }

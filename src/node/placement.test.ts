@@ -71,7 +71,9 @@ class Seat {
   }
 
   see(id: string, theirs: NodeOffer): void {
-    const peer: Peer = { id, addresses: [], direction: 'inbound', connectedAt: 0, offer: theirs, protocol: PROTOCOL }
+    const streams = { plane: 0, libp2p: 0 }
+    const facts = { id, addresses: [], direction: 'inbound', connectedAt: 0 } as const
+    const peer: Peer = { ...facts, offer: theirs, streams, protocol: PROTOCOL }
     this.#peers.set(id, peer)
     this.#listener({ kind: 'joined', peer })
   }

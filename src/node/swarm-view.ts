@@ -73,6 +73,7 @@ export class SwarmView {
       direction: peer.direction,
       connectedMs: Math.max(0, now - peer.connectedAt),
       ...(peer.rttMs === undefined ? {} : { rttMs: peer.rttMs }),
+      streams: peer.streams,
       stages: peer.offer.stages.map(stage => toStageStatus(stage)),
       memoryBytes: peer.offer.memoryBytes,
     }))

@@ -28,6 +28,8 @@ export type NodeConfig = {
   /** Multiaddrs of peers to connect to, and to keep connected. */
   readonly peers: readonly string[]
   readonly listen: readonly string[]
+  /** TCP port of the data plane; 0: any that is free; 'off': streams go over libp2p alone. @default 0 */
+  readonly planePort?: number | 'off'
   readonly secret?: Uint8Array
   readonly mdns: boolean
   /** Where the node's key lies. @default the data directory */

@@ -27,6 +27,7 @@ export {
 } from './requester.ts'
 export { type AnswerError, toldOf } from './told-error.ts'
 export { TokenBucket } from './token-bucket.ts'
+export { decodePlaneIdentity, encodePlaneIdentity, type PlaneIdentity } from './plane-key.ts'
 export { ReplayFilter } from './replay-filter.ts'
 export { acceptSealedStream, openSealedStream } from './sealed-stream.ts'
 export { SecureSession } from './secure-session.ts'

@@ -11,7 +11,7 @@
  * leaves the window, never sends a tag or signature that does not fit. Clocks do drift and streams do stall, and the
  * replay filter is wrong once in 10^10 times: those cost a frame, never a penalty.
  */
-import { assert, type Clock, type Random } from '#base'
+import { assert, type Clock, type Random, toHex } from '#base'
 import { AEAD_KEY_BYTES, AEAD_TAG_BYTES, type Ed25519Verifier, ed25519Verifier, hkdfSha256 } from '#crypto'
 import {
   CONTROL_BYTES_MAX,
@@ -29,6 +29,7 @@ import { CONTROL_REKEY_BYTES, FRAME_AGE_MS_MAX, REORDER_WINDOW } from './limits.
 import { randomPool } from './random-pool.ts'
 import { ReorderWindow, type WindowVerdict } from './reorder-window.ts'
 import { type ReplayFilter, replayKey } from './replay-filter.ts'
+import { type PlaneIdentity, planeKey } from './plane-key.ts'
 import { openingOf, SealedChannel } from './sealed-channel.ts'
 import { SessionError } from './session-errors.ts'
 import { type FrameSigner, verifyFrame } from './signed-frames.ts'
@@ -185,8 +186,7 @@ export class SecureSession {
 
   /** A channel with our next number. @throws SessionError when there is none left, or after `close` */
   openChannel(): SealedChannel {
-    if (this.#isClosed) throw new SessionError({ code: 'PROTOCOL_SESSION_CLOSED' }, 'the session has ended')
-    const { number, secrets } = this.#chains[this.#options.role].take()
+    const { number, secrets } = this.#takeChannel()
     return this.#channel(number, secrets)
   }
 
@@ -217,6 +217,29 @@ export class SecureSession {
     return fault('authentication', 'a stream that was opened for another protocol')
   }
 
+  /**
+   * The key of a connection beside this one, for which our next channel number is used up.
+   * @throws SessionError as `openChannel` does
+   */
+  openPlane(): { readonly identity: PlaneIdentity; readonly key: Uint8Array } {
+    const { number, secrets } = this.#takeChannel()
+    const identity = { session: this.id, resumptions: this.#options.resumptions, number }
+    return { identity, key: planeKey(this.id, secrets) }
+  }
+
+  /** The key of a connection that the other side dials. Undefined: of another session, used before, or not to be. */
+  planeKeyFor(identity: PlaneIdentity): Uint8Array | undefined {
+    const found = this.#findPlane(identity)
+    return found === undefined ? undefined : planeKey(this.id, found.secrets)
+  }
+
+  /** The other side has proved that it has the key: the number is used up. False: it was before. */
+  acceptPlane(identity: PlaneIdentity): boolean {
+    const found = this.#findPlane(identity)
+    found?.commit()
+    return found !== undefined
+  }
+
   /** Drops every key, those of channels too. Idempotent. */
   close(): void {
     this.#isClosed = true
@@ -244,6 +267,16 @@ export class SecureSession {
 
   #isTimely(ourTimeMs: number): boolean {
     return Math.abs(ourTimeMs - this.#deps.clock.now()) <= FRAME_AGE_MS_MAX
+  }
+
+  #takeChannel(): { readonly number: number; readonly secrets: ChannelSecrets } {
+    if (this.#isClosed) throw new SessionError({ code: 'PROTOCOL_SESSION_CLOSED' }, 'the session has ended')
+    return this.#chains[this.#options.role].take()
+  }
+
+  #findPlane({ session, resumptions, number }: PlaneIdentity): ReturnType<ChannelChain['find']> {
+    const isHere = !this.#isClosed && resumptions === this.#options.resumptions && toHex(session) === toHex(this.id)
+    return isHere ? this.#chains[otherRole(this.#options.role)].find(number) : undefined
   }
 
   #channel(number: number, secrets: ChannelSecrets): SealedChannel {

@@ -204,6 +204,8 @@ export type PeerSummary = {
   readonly direction: 'inbound' | 'outbound'
   readonly connectedMs: number
   readonly rttMs?: number
+  /** Open streams with the peer: over the data plane, and over libp2p. */
+  readonly streams: { readonly plane: number; readonly libp2p: number }
   readonly stages: readonly StageStatus[]
   readonly memoryBytes: number
 }

@@ -39,6 +39,8 @@ export const nodeOfferSchema = z.object({
   agent: z.string().max(80),
   /** Where the node can be dialled: multiaddrs that end in its peer id. */
   addresses: z.array(z.string().max(300)).max(PEER_ADDRESSES_MAX),
+  /** TCP port of the node's data plane, at the addresses where it is reached itself; without one, streams go over libp2p. */
+  planePort: z.int().min(1).max(65_535).optional(),
   /** Memory that the node gives to weights and KV, in bytes. */
   memoryBytes: z
     .number()

@@ -1,0 +1,234 @@
+/**
+ * The data plane: streams as TLS sockets of their own beside the connection that holds the session, where a direct
+ * connection can be had. What would cross a stream of libp2p in a multiplexer, sealed inside TLS, crosses one TLS socket:
+ * nobody stands between the two ends, so one encryption will do. A stream that cannot be had here goes over libp2p.
+ *
+ * A server listens at a port of its own, which peers are told in the offer. It takes connections only for sessions that
+ * are admitted, and a connection ends with the session that its key comes from.
+ */
+import { once } from 'node:events'
+import { createServer, type Server, type Socket } from 'node:net'
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
+import { type ByteStream, type Clock, type Logger, messageOf, withDeadline } from '#base'
+import { decodePlaneIdentity, encodePlaneIdentity, type PlaneIdentity } from '#protocol'
+import { decodeAddress } from '../address.ts'
+import { NetError } from '../errors.ts'
+import {
+  ADMISSION_TIMEOUT_MS,
+  HANDSHAKES_MAX,
+  PEERS_MAX,
+  PLANE_BACKLOG,
+  PLANE_CONNECT_MS_MAX,
+  PLANE_RETRY_MS_MAX,
+  PLANE_RETRY_MS_MIN,
+  STREAMS_PER_CONNECTION_MAX,
+} from '../limits.ts'
+import { PendingSockets } from '../newcomers.ts'
+import type { Session } from '../session.ts'
+import { dial, isKeyed, serverOptions } from './handshake.ts'
+import { PlaneStream } from './plane-stream.ts'
+
+export type DataPlaneDeps = {
+  readonly clock: Clock
+  readonly log: Logger
+  readonly sessions: () => Iterable<Session>
+  /** Whether a socket from this multiaddr is closed before anything is said. */
+  readonly refuses: (from: string) => boolean
+  readonly serves: (protocol: string) => boolean
+  readonly onStream: (stream: ByteStream) => void
+}
+
+export type DataPlaneOptions = {
+  /** IP addresses to listen at. */
+  readonly hosts: readonly string[]
+  /** The same at all of them. 0: any that is free. */
+  readonly port: number
+}
+
+type Unreachable = { readonly failures: number; readonly until: number }
+
+export class DataPlane {
+  readonly #deps: DataPlaneDeps
+  readonly #options: DataPlaneOptions
+  readonly #servers: Server[] = []
+  readonly #sockets = new Set<TLSSocket>()
+  readonly #pending = new PendingSockets()
+  readonly #identities = new WeakMap<TLSSocket, { readonly identity: PlaneIdentity; readonly session: Session }>()
+  readonly #unreachable = new Map<string, Unreachable>()
+  /** Sockets in the middle of their handshake, by the multiaddr that they come from. */
+  readonly #handshaking = new Set<string>()
+  #port: number | undefined
+
+  constructor(deps: DataPlaneDeps, options: DataPlaneOptions) {
+    this.#deps = deps
+    this.#options = options
+  }
+
+  /** The port that peers are told; undefined until it is had. */
+  get port(): number | undefined {
+    return this.#port
+  }
+
+  /** @throws NetError NET_LISTEN_FAILED where a port that was asked for cannot be had */
+  async start(): Promise<void> {
+    for (const host of this.#options.hosts) {
+      const server = this.#createServer()
+      server.listen({ host, port: this.#port ?? this.#options.port, backlog: PLANE_BACKLOG })
+      try {
+        await once(server, 'listening')
+      } catch (error) {
+        server.close()
+        if (this.#options.port === 0) {
+          this.#deps.log.warn('the data plane does without an address', { error: messageOf(error) })
+          continue
+        }
+        await this.stop()
+        throw new NetError({ code: 'NET_LISTEN_FAILED' }, 'the port of the data plane could not be had', {
+          cause: error,
+        })
+      }
+      this.#servers.push(server)
+      const bound = server.address()
+      if (typeof bound === 'object' && bound !== null) this.#port = bound.port
+    }
+  }
+
+  /** Resolves when all sockets are gone: at once, or when handshakes that were under way have come to an end. */
+  async stop(): Promise<void> {
+    const closed = this.#servers.splice(0).map(server => new Promise<void>(resolve => server.close(() => resolve())))
+    for (const socket of this.#sockets) socket.destroy()
+    await Promise.all(closed)
+    this.#port = undefined
+  }
+
+  /**
+   * A stream to the session's peer, at the address where the session's connection goes.
+   * @returns undefined where it cannot be had now @throws the signal's reason
+   */
+  async open(
+    session: Session,
+    options: { readonly protocol: string; readonly port: number; readonly signal?: AbortSignal },
+  ): Promise<ByteStream | undefined> {
+    const { protocol, port, signal } = options
+    const { peer, connection, secure } = session
+    const host = decodeAddress(connection.remoteAddr.toString())?.host
+    const isFull = session.planeStreams.size >= STREAMS_PER_CONNECTION_MAX
+    if (host === undefined || isFull || this.#isUnreachable(peer)) return undefined
+    const { identity, key } = secure.openPlane()
+    const target = { host, port, identity: encodePlaneIdentity(identity), key, protocol }
+    const deadline = { what: 'opening a stream of the data plane', timeoutMs: PLANE_CONNECT_MS_MAX }
+    try {
+      const socket = await withDeadline(
+        this.#deps.clock,
+        signal === undefined ? deadline : { ...deadline, signal },
+        timed => dial({ ...target, signal: timed }),
+      )
+      this.#unreachable.delete(peer)
+      return this.#streamOf(socket, session, protocol)
+    } catch (error) {
+      if (signal?.aborted === true) throw error
+      // That the peer does not serve a protocol says nothing about the way there.
+      if (!isOfProtocol(error)) this.#failed(peer, error)
+      return undefined
+    }
+  }
+
+  /** Forgets what was found out about a peer that has left. */
+  forget(peer: string): void {
+    this.#unreachable.delete(peer)
+  }
+
+  /**
+   * A socket is given to TLS only once it has a place, and from then on only TLS ends it: Node 24 corrupts its memory where
+   * a socket is destroyed under a `TLSSocket`.
+   */
+  #createServer(): Server {
+    const keys = {
+      find: (socket: TLSSocket, text: string) => this.#keyFor(socket, text),
+      serves: this.#deps.serves,
+      timeoutMs: ADMISSION_TIMEOUT_MS,
+    }
+    const tls = createTlsServer(serverOptions(keys), socket => this.#onSecure(socket))
+    tls.on('tlsClientError', (error, socket) => {
+      this.#deps.log.debug('a connection to the data plane failed', { error: error.message })
+      socket.destroy()
+    })
+    const server = createServer({ noDelay: true, keepAlive: true }, socket => {
+      if (this.#enters(socket)) tls.emit('connection', socket)
+      else socket.destroy()
+    })
+    return server.on('error', error => this.#deps.log.warn('the data plane has trouble', { error: error.message }))
+  }
+
+  /** Before any cryptography: places are few, and for one address fewer. */
+  #enters(socket: Socket): boolean {
+    const from = multiaddrOf(socket)
+    if (this.#handshaking.size >= HANDSHAKES_MAX || this.#deps.refuses(from) || !this.#pending.enter(from)) return false
+    this.#handshaking.add(from)
+    socket.once('close', () => this.#settled(from))
+    return true
+  }
+
+  #settled(from: string): void {
+    if (this.#handshaking.delete(from)) this.#pending.leave(from)
+  }
+
+  #keyFor(socket: TLSSocket, text: string): Uint8Array | undefined {
+    const identity = decodePlaneIdentity(text)
+    if (identity === undefined) return undefined
+    for (const session of this.#deps.sessions()) {
+      const key = session.isAdmitted ? session.secure.planeKeyFor(identity) : undefined
+      if (key === undefined) continue
+      this.#identities.set(socket, { identity, session })
+      return key
+    }
+    return undefined
+  }
+
+  #onSecure(socket: TLSSocket): void {
+    this.#settled(multiaddrOf(socket))
+    const keyed = this.#identities.get(socket)
+    const protocol = socket.alpnProtocol
+    const canBe = keyed !== undefined && isKeyed(socket) && typeof protocol === 'string' && keyed.session.isAdmitted
+    if (!canBe || keyed.session.planeStreams.size >= STREAMS_PER_CONNECTION_MAX) socket.destroy()
+    else if (!keyed.session.secure.acceptPlane(keyed.identity)) socket.destroy()
+    else this.#deps.onStream(this.#streamOf(socket, keyed.session, protocol))
+  }
+
+  #streamOf(socket: TLSSocket, session: Session, protocol: string): ByteStream {
+    const stream = new PlaneStream(this.#deps, { socket, peer: session.peer, protocol })
+    this.#sockets.add(socket)
+    session.planeStreams.add(stream)
+    void stream.gone.then(() => {
+      this.#sockets.delete(socket)
+      session.planeStreams.delete(stream)
+    })
+    if (!session.isAdmitted) stream.abort(new Error('the session has ended'))
+    return stream
+  }
+
+  #isUnreachable(peer: string): boolean {
+    return (this.#unreachable.get(peer)?.until ?? Number.NEGATIVE_INFINITY) > this.#deps.clock.monotonic()
+  }
+
+  #failed(peer: string, error: unknown): void {
+    const failures = (this.#unreachable.get(peer)?.failures ?? 0) + 1
+    const waitMs = Math.min(PLANE_RETRY_MS_MIN * 2 ** (failures - 1), PLANE_RETRY_MS_MAX)
+    this.#unreachable.delete(peer)
+    this.#unreachable.set(peer, { failures, until: this.#deps.clock.monotonic() + waitMs })
+    for (const oldest of this.#unreachable.keys()) {
+      if (this.#unreachable.size <= PEERS_MAX) break
+      this.#unreachable.delete(oldest)
+    }
+    this.#deps.log.info('a peer has no data plane for us; streams go over libp2p', { peer, error: messageOf(error) })
+  }
+}
+
+/** The alert of RFC 7301, 3.2, as OpenSSL calls it. */
+function isOfProtocol(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && String(error.code).endsWith('_NO_APPLICATION_PROTOCOL')
+}
+
+function multiaddrOf({ remoteAddress = '', remotePort = 0 }: Socket): string {
+  return `/${remoteAddress.includes(':') ? 'ip6' : 'ip4'}/${remoteAddress}/tcp/${remotePort}`
+}
