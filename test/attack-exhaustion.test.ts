@@ -8,14 +8,14 @@ import { connect } from 'node:net'
 import { describe, it } from 'node:test'
 import { type ByteStream, ManualClock, sleep, systemClock, systemRandom } from '#base'
 import { createNodeIdentity } from '#identity'
-import { BackOff, Penalties, PenaltyRecords, type SecureSession } from '#protocol'
+import { BackOff, Penalties, PenaltyRecords } from '#protocol'
 import { encodeBody, encodeFramePrefix, FRAME_TYPES, PROTOCOLS } from '#wire'
 import type { NetStream } from '../src/net/byte-stream.ts'
 import { ADMISSION_TIMEOUT_MS, GUEST_STREAMS_MAX, UNPROVEN_MAX } from '../src/net/limits.ts'
 import { createPeerGuard } from '../src/node/peer-guard.ts'
 import { BACK_OFF_FREE_FAILURES, BACK_OFF_MS_MAX, BACK_OFF_MS_MIN } from '../src/protocol/limits.ts'
 import { openingOf } from '../src/protocol/sealed-channel.ts'
-import { type Member, TASK, useAttackedNode } from './support/attacked-node.ts'
+import { type Member, TASK, sessionOf, useAttackedNode } from './support/attacked-node.ts'
 import { helloFrame, refusalOf, withBadProof } from './support/forged-frames.ts'
 import { firstAddress, startHost, within } from './support/net-hosts.ts'
 import { HAS_MANY_ADDRESSES } from './support/raw-libp2p.ts'
@@ -254,11 +254,6 @@ describe('attack: exhaustion', () => {
     assert.equal(backOff.mayTry('ip:127.0.0.1'), undefined)
   })
 })
-
-function sessionOf({ control }: Member): SecureSession {
-  assert.ok(control.link.session !== undefined)
-  return control.link.session
-}
 
 async function seal({ control }: Member, type: number, body: object): Promise<Uint8Array> {
   assert.ok(control.link.session !== undefined)

@@ -2,19 +2,13 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { seededRandom, systemRandom } from '#base'
-import { encodePlaneIdentity, type SecureSession } from '#protocol'
+import { encodePlaneIdentity } from '#protocol'
 import { encodeStageStart, PROTOCOLS } from '#wire'
-import { type Member, useAttackedNode } from './support/attacked-node.ts'
+import { sessionOf, useAttackedNode } from './support/attacked-node.ts'
 import { startHost, within } from './support/net-hosts.ts'
 import { dialPlane, firstFlight, sendGarbage } from './support/plane-garbage.ts'
 
 const node = useAttackedNode()
-
-function sessionOf(member: Member): SecureSession {
-  const { session } = member.control.link
-  assert.ok(session !== undefined)
-  return session
-}
 
 /** Where the node's data plane listens, as any peer is told. */
 async function planePort(test: { after(end: () => Promise<void>): void }): Promise<number> {

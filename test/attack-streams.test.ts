@@ -5,23 +5,18 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { type ByteStream, concatBytes, fromHex, ManualClock, systemClock } from '#base'
-import { openSealedStream, type SecureSession } from '#protocol'
+import { openSealedStream } from '#protocol'
 import { encodeFramePrefix, encodeStageStart, FRAME_TYPES, PROTOCOLS } from '#wire'
 import { until } from '../tools/swarm.ts'
 import type { NetStream } from '../src/net/byte-stream.ts'
 import { SEALED_OPEN_MS_MAX } from '../src/protocol/limits.ts'
 import { openingOf } from '../src/protocol/sealed-channel.ts'
-import { type Member, TASK, useAttackedNode } from './support/attacked-node.ts'
+import { type Member, TASK, sessionOf, useAttackedNode } from './support/attacked-node.ts'
 import { flipped, isRefused, refusalOf } from './support/forged-frames.ts'
 import { firstAddress, startHost, within } from './support/net-hosts.ts'
 import { startRawPeer, tapped } from './support/raw-peer.ts'
 
 const node = useAttackedNode()
-
-function sessionOf({ control }: Pick<Member, 'control'>): SecureSession {
-  assert.ok(control.link.session !== undefined)
-  return control.link.session
-}
 
 /** Waits until the node has reset the stream. */
 async function isReset(stream: ByteStream): Promise<void> {

@@ -1,7 +1,7 @@
 /**
  * The other side of the protocol benchmark, in a process of its own: a host, and beside it a bare libp2p node with the
- * same transport, encryption and multiplexer, and libp2p as it comes. All serve the same things: steps of a real stage engine, and a sink for
- * bulk. Prints its addresses, and ends when its standard input does.
+ * same transport, encryption and multiplexer, and libp2p as it comes. All serve the same things: steps of a real stage
+ * engine, and a sink for bulk. Prints its addresses, and ends when its standard input does.
  */
 import { concatBytes, formatLayers, silentLogger, systemClock, systemRandom } from '#base'
 import { createStageEngine, type StageEngine } from '#engine'

@@ -255,9 +255,8 @@ class Libp2pHost implements Host {
 
   /** Whether a new inbound socket finds no room, or its address has to wait: asked before any cryptography. */
   refusesInbound(from: string): boolean {
-    const subject = subjectOfAddress(from)
-    if (this.#stopping.signal.aborted || subject === undefined) return true
-    if (this.#deps.guard.refuses([subject]) !== undefined) return true
+    const subject = this.#subjectOfNewcomer(from)
+    if (subject === undefined) return true
     if (this.#unproven().length < UNPROVEN_MAX) return false
     const leaving = crowdedOut(this.#unproven(), subject)
     leaving?.refuse('full')
@@ -375,23 +374,26 @@ class Libp2pHost implements Host {
     void session.ended().then(() => this.#sessions.delete(session.connection))
   }
 
+  /** Whom a new socket counts for; undefined: it is not wanted now, whatever room there is. */
+  #subjectOfNewcomer(from: string): string | undefined {
+    const subject = subjectOfAddress(from)
+    if (this.#stopping.signal.aborted || subject === undefined) return undefined
+    return this.#deps.guard.refuses([subject]) === undefined ? subject : undefined
+  }
+
   /** Where the host itself listens, at a port of its own. */
   #createPlane(): DataPlane | undefined {
     const { listen, planePort = 0 } = this.#options
     const addresses = listen.map(decodeAddress).filter(address => address !== undefined)
     const hosts = [...new Set(addresses.map(({ host }) => host))]
     if (planePort === 'off') return undefined
-    const { clock, log, guard } = this.#deps
-    const refuses = (from: string): boolean => {
-      const subject = subjectOfAddress(from)
-      return this.#stopping.signal.aborted || subject === undefined || guard.refuses([subject]) !== undefined
-    }
+    const { clock, log } = this.#deps
     return new DataPlane(
       {
         clock,
         log,
         sessions: () => this.#sessions.values(),
-        refuses,
+        refuses: from => this.#subjectOfNewcomer(from) === undefined,
         serves: protocol => this.#streams.serves(protocol),
         onStream: stream => void this.#streams.serve(stream),
       },

@@ -11,6 +11,10 @@ import type { Session } from './session.ts'
 export class PendingSockets {
   readonly #subjects = new Map<string, string>()
 
+  get size(): number {
+    return this.#subjects.size
+  }
+
   /** @returns whether the address may have one more */
   enter(from: string): boolean {
     const subject = subjectOfAddress(from) ?? from

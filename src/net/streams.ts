@@ -48,13 +48,12 @@ export class Streams {
   }
 
   async open(session: Session, protocol: ProtocolId, options: OpenOptions): Promise<ByteStream> {
-    const { planePort, signal } = options
+    const { planePort, ...cancel } = options
     if (planePort !== undefined) {
-      const cancel = signal === undefined ? {} : { signal }
       const stream = await this.#deps.plane?.open(session, { protocol, port: planePort, ...cancel })
       if (stream !== undefined) return stream
     }
-    const stream = await this.#newStream(session, protocol, options)
+    const stream = await this.#newStream(session, protocol, cancel)
     return openSealedStream(this.#sealing(new NetStream(this.#deps, { stream, peer: session.peer }), session))
   }
 
@@ -131,19 +130,15 @@ export class Streams {
     return { stream, session: session.secure, onFault }
   }
 
-  async #newStream(session: Session, protocol: ProtocolId, { signal }: OpenOptions): Promise<Stream> {
+  async #newStream(session: Session, protocol: ProtocolId, cancel: { readonly signal?: AbortSignal }): Promise<Stream> {
     const { peer, connection } = session
-    const deadline = {
-      what: 'opening a stream',
-      timeoutMs: OPEN_TIMEOUT_MS,
-      ...(signal === undefined ? {} : { signal }),
-    }
+    const deadline = { what: 'opening a stream', timeoutMs: OPEN_TIMEOUT_MS, ...cancel }
     try {
-      return await withDeadline(this.#deps.clock, deadline, timed =>
-        connection.newStream(protocol, { signal: timed, maxOutboundStreams: STREAMS_PER_CONNECTION_MAX }),
+      return await withDeadline(this.#deps.clock, deadline, signal =>
+        connection.newStream(protocol, { signal, maxOutboundStreams: STREAMS_PER_CONNECTION_MAX }),
       )
     } catch (error) {
-      if (signal?.aborted === true) throw error
+      if (cancel.signal?.aborted === true) throw error
       if (session.phase === 'ended') throw lost(peer)
       const fault = { code: 'NET_PROTOCOL_REFUSED', peer, protocol } as const
       throw new NetError(fault, `the peer did not accept a ${protocol} stream`, { cause: error })

@@ -11,8 +11,15 @@
  * leaves the window, never sends a tag or signature that does not fit. Clocks do drift and streams do stall, and the
  * replay filter is wrong once in 10^10 times: those cost a frame, never a penalty.
  */
-import { assert, type Clock, type Random, toHex } from '#base'
-import { AEAD_KEY_BYTES, AEAD_TAG_BYTES, type Ed25519Verifier, ed25519Verifier, hkdfSha256 } from '#crypto'
+import { assert, type Clock, type Random } from '#base'
+import {
+  AEAD_KEY_BYTES,
+  AEAD_TAG_BYTES,
+  type Ed25519Verifier,
+  ed25519Verifier,
+  equalInConstantTime,
+  hkdfSha256,
+} from '#crypto'
 import {
   CONTROL_BYTES_MAX,
   decodeSeal,
@@ -275,8 +282,8 @@ export class SecureSession {
   }
 
   #findPlane({ session, resumptions, number }: PlaneIdentity): ReturnType<ChannelChain['find']> {
-    const isHere = !this.#isClosed && resumptions === this.#options.resumptions && toHex(session) === toHex(this.id)
-    return isHere ? this.#chains[otherRole(this.#options.role)].find(number) : undefined
+    const isOurs = resumptions === this.#options.resumptions && equalInConstantTime(session, this.id)
+    return isOurs && !this.#isClosed ? this.#chains[otherRole(this.#options.role)].find(number) : undefined
   }
 
   #channel(number: number, secrets: ChannelSecrets): SealedChannel {

@@ -7,6 +7,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before } from 'node:test'
+import type { SecureSession } from '#protocol'
 import { type AuditEntry, readAuditLog } from '#storage'
 import { startSwarm, type Swarm, type SwarmNode, until } from '../../tools/swarm.ts'
 import { koinon } from './command.ts'
@@ -28,6 +29,13 @@ export type Member = {
   readonly raw: RawConnection
   readonly control: RawControl
   readonly commands: RawCommands
+}
+
+/** What streams of the member are sealed with, and the data plane keyed. */
+export function sessionOf({ control }: Pick<Member, 'control'>): SecureSession {
+  const { session } = control.link
+  assert.ok(session !== undefined)
+  return session
 }
 
 export interface AttackedNode {

@@ -55,8 +55,6 @@ export class DataPlane {
   readonly #pending = new PendingSockets()
   readonly #identities = new WeakMap<TLSSocket, { readonly identity: PlaneIdentity; readonly session: Session }>()
   readonly #unreachable = new Map<string, Unreachable>()
-  /** Sockets in the middle of their handshake, by the multiaddr that they come from. */
-  readonly #handshaking = new Set<string>()
   #port: number | undefined
 
   constructor(deps: DataPlaneDeps, options: DataPlaneOptions) {
@@ -109,24 +107,20 @@ export class DataPlane {
     session: Session,
     options: { readonly protocol: string; readonly port: number; readonly signal?: AbortSignal },
   ): Promise<ByteStream | undefined> {
-    const { protocol, port, signal } = options
+    const { protocol, port, ...cancel } = options
     const { peer, connection, secure } = session
     const host = decodeAddress(connection.remoteAddr.toString())?.host
     const isFull = session.planeStreams.size >= STREAMS_PER_CONNECTION_MAX
     if (host === undefined || isFull || this.#isUnreachable(peer)) return undefined
     const { identity, key } = secure.openPlane()
     const target = { host, port, identity: encodePlaneIdentity(identity), key, protocol }
-    const deadline = { what: 'opening a stream of the data plane', timeoutMs: PLANE_CONNECT_MS_MAX }
+    const deadline = { what: 'opening a stream of the data plane', timeoutMs: PLANE_CONNECT_MS_MAX, ...cancel }
     try {
-      const socket = await withDeadline(
-        this.#deps.clock,
-        signal === undefined ? deadline : { ...deadline, signal },
-        timed => dial({ ...target, signal: timed }),
-      )
+      const socket = await withDeadline(this.#deps.clock, deadline, signal => dial({ ...target, signal }))
       this.#unreachable.delete(peer)
       return this.#streamOf(socket, session, protocol)
     } catch (error) {
-      if (signal?.aborted === true) throw error
+      if (cancel.signal?.aborted === true) throw error
       // That the peer does not serve a protocol says nothing about the way there.
       if (!isOfProtocol(error)) this.#failed(peer, error)
       return undefined
@@ -163,14 +157,9 @@ export class DataPlane {
   /** Before any cryptography: places are few, and for one address fewer. */
   #enters(socket: Socket): boolean {
     const from = multiaddrOf(socket)
-    if (this.#handshaking.size >= HANDSHAKES_MAX || this.#deps.refuses(from) || !this.#pending.enter(from)) return false
-    this.#handshaking.add(from)
-    socket.once('close', () => this.#settled(from))
+    if (this.#pending.size >= HANDSHAKES_MAX || this.#deps.refuses(from) || !this.#pending.enter(from)) return false
+    socket.once('close', () => this.#pending.leave(from))
     return true
-  }
-
-  #settled(from: string): void {
-    if (this.#handshaking.delete(from)) this.#pending.leave(from)
   }
 
   #keyFor(socket: TLSSocket, text: string): Uint8Array | undefined {
@@ -186,7 +175,7 @@ export class DataPlane {
   }
 
   #onSecure(socket: TLSSocket): void {
-    this.#settled(multiaddrOf(socket))
+    this.#pending.leave(multiaddrOf(socket))
     const keyed = this.#identities.get(socket)
     const protocol = socket.alpnProtocol
     const canBe = keyed !== undefined && isKeyed(socket) && typeof protocol === 'string' && keyed.session.isAdmitted
