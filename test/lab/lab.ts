@@ -3,7 +3,9 @@
  * hosts behind it. All of it lives in namespaces of its own: nothing of the machine's network is seen or changed, and
  * several labs run beside each other with the same addresses.
  */
+import { fileURLToPath } from 'node:url'
 import { privateNetwork, publicIpv4, publicIpv6Prefix } from './addresses.ts'
+import type { Impairment } from './impairment.ts'
 import { LAB_HOSTS_MAX, LAB_PROCESSES_MAX, SITE_HOSTS_MAX, UDP_MAPPING_SECONDS } from './limits.ts'
 import { makeNamespace, nextLabPrefix, removeNamespaces, removeStale } from './namespaces.ts'
 import { isIndependent, ipv6Rules, type NatKind, type NatSettings, natRules, type PortForward } from './nat-rules.ts'
@@ -24,6 +26,8 @@ import {
 export { labUnavailable } from './namespaces.ts'
 export { NAT_KINDS, type NatKind } from './nat-rules.ts'
 export type { Ended, LabProcess, RunOptions } from './process.ts'
+
+const DELAY_LINK = fileURLToPath(new URL('./delay-link.ts', import.meta.url))
 
 /** What ends a lab: the context of a test, or `{ after }` of a suite. */
 export type Cleaner = { after(action: () => Promise<void>): void }
@@ -53,6 +57,13 @@ export type PublicHostOptions = {
   /** An address of your own choice, for instance in the same /24 as another; `false` for none. */
   readonly ipv4?: string | false
   readonly ipv6?: boolean
+  readonly link?: LinkOptions
+}
+
+/** How a path of the internet is impaired, the same in both directions. Without it a cable takes microseconds. */
+export type LinkOptions = Impairment & {
+  /** What is lost and how much later packets come follows from it, packet by packet. */
+  readonly seed?: number
 }
 
 export type NatOptions = {
@@ -67,6 +78,8 @@ export type NatOptions = {
   readonly network?: string
   /** How long an idle UDP mapping is kept, in seconds (120). */
   readonly mappingSeconds?: number
+  /** The router's way to the internet. */
+  readonly link?: LinkOptions
 }
 
 export type SiteOptions = NatOptions & { readonly hosts: readonly string[] }
@@ -82,6 +95,9 @@ export async function createLab(test: Cleaner): Promise<Lab> {
   await lab.start()
   return lab
 }
+
+/** A namespace and the device in it. */
+type End = readonly [string, string]
 
 type SiteState = { settings: NatSettings; readonly ipv6: 'none' | 'open' | 'firewall'; readonly wan: Link }
 
@@ -110,7 +126,7 @@ export class Lab {
     const namespace = await this.#makeHost(name)
     const outside = this.#nextPort()
     const wiring = publicWiring({ inside: 'eth0', outside }, { ipv4, ipv6Prefix })
-    await this.#plug([namespace, 'eth0'], [this.#internet, outside], wiring)
+    await this.#plug([namespace, 'eth0'], [this.#internet, outside], { ...wiring, impairment: options.link })
     return { name, namespace, ipv4, ipv6: ipv6Prefix && `${ipv6Prefix}::10` }
   }
 
@@ -135,7 +151,8 @@ export class Lab {
     const router = this.#name(name)
     await this.#makeRouter(router)
     const port = this.#nextPort()
-    const link = await this.#plug([router, 'wan'], [this.#internet, port], routerWiring(port, { ipv4: wan, ipv6Prefix, routed }))
+    const wiring = routerWiring(port, { ipv4: wan, ipv6Prefix, routed })
+    const link = await this.#plug([router, 'wan'], [this.#internet, port], { ...wiring, impairment: options.link })
     await ip(router, lanCommands({ network, ipv6Prefix, routed }))
     const made: Host[] = []
     for (const [at, hostName] of hosts.entries()) {
@@ -288,18 +305,33 @@ export class Lab {
     return { name, namespace, ipv4, ipv6: ipv6Prefix && `${ipv6Prefix}::${(16 + index).toString(16)}` }
   }
 
-  /** Lays one cable. Both ends are born in their namespaces, so none is ever seen in the machine's own. */
-  async #plug(near: readonly [string, string], far: readonly [string, string], wiring: Wiring): Promise<Link> {
+  /** Lays one cable. Both ends are born in namespaces of the lab, so none is ever seen in the machine's own. */
+  async #plug(near: End, far: End, { impairment, ...wiring }: Wiring & { impairment?: LinkOptions | undefined }): Promise<Link> {
     const [insideNamespace, insideDevice] = near
     const [outsideNamespace, outsideDevice] = far
-    await ip(outsideNamespace, [
-      `link add ${outsideDevice} type veth peer name ${insideDevice} netns ${insideNamespace}`,
-    ])
+    if (impairment !== undefined) await this.#delayedCable(near, far, impairment)
+    else {
+      await ip(outsideNamespace, [
+        `link add ${outsideDevice} type veth peer name ${insideDevice} netns ${insideNamespace}`,
+      ])
+    }
     await ip(insideNamespace, wiring.inside)
     await ip(outsideNamespace, wiring.outside)
     const link = { insideNamespace, insideDevice, outsideNamespace, outsideDevice, up: wiring.outside }
     this.#links.set(insideNamespace, link)
     return link
+  }
+
+  /** Two devices whose frames a program carries; it goes on holding the one that then moves to its own namespace. */
+  async #delayedCable(near: End, far: End, { seed = 0, ...impairment }: LinkOptions): Promise<void> {
+    const [insideNamespace, insideDevice] = near
+    const [namespace, outsideDevice] = far
+    const moving = `${outsideDevice}-far`
+    await ip(namespace, [outsideDevice, moving].map(device => `tuntap add mode tap name ${device}`))
+    const argv = [process.execPath, DELAY_LINK, String(seed), JSON.stringify(impairment), outsideDevice, moving]
+    const carrier = this.run({ name: outsideDevice, namespace, ipv4: undefined, ipv6: undefined }, argv)
+    if ((await carrier.nextLine()) !== 'ready') throw new Error(`no delayed link: ${carrier.stderr()}`)
+    await ip(namespace, [`link set ${moving} netns ${insideNamespace} name ${insideDevice}`])
   }
 
   async #loadRules(site: Site, { settings, ipv6 }: SiteState): Promise<void> {

@@ -47,3 +47,6 @@ export const PROXY_BYTES_IN_FLIGHT_MAX = 4_194_304
 
 /** The longest delay that a proxy accepts, in milliseconds. */
 export const PROXY_DELAY_MS_MAX = 60_000
+
+/** Frames on their way on one delayed link; more are lost. */
+export const LINK_FRAMES_IN_FLIGHT_MAX = 8_192
