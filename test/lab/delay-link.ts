@@ -1,13 +1,13 @@
 /**
  * The program behind a delayed link of the lab: it holds both ends of a cable (two TAP devices) and carries every frame
- * from one to the other, later or not at all. So addresses stay as they are and TCP, UDP, ARP and IPv6 all feel it.
+ * from one to the other, later or not at all. So addresses stay as they are, and TCP and UDP both feel it.
  *
  *   node delay-link.ts SEED IMPAIRMENT-AS-JSON DEVICE DEVICE
  *
  * It prints `ready` when it holds both devices, and ends with its input. Node has no call that says which device an open
  * `/dev/net/tun` is; that one `ioctl` goes by FFI.
  */
-import { openSync, read, write } from 'node:fs'
+import { openSync, read, writeSync } from 'node:fs'
 import koffi from 'koffi'
 import { seededRandom, systemClock } from '#base'
 import { createPath, parseImpairment, type Path } from './impairment.ts'
@@ -31,37 +31,76 @@ function openTap(name: string): number {
   return fd
 }
 
+/** ARP, and IPv6's neighbour and group messages. They come when the kernel likes, so they draw no lot: runs repeat. */
+function isHousekeeping(frame: Uint8Array): boolean {
+  const type = ((frame[12] ?? 0) << 8) | (frame[13] ?? 0)
+  return type === 0x0806 || (type === 0x86dd && (frame[20] === 58 || frame[20] === 0))
+}
+
 let inFlight = 0
 
-/** Carries frames one way for as long as the process lives. */
-function carry(from: number, to: number, path: Path): void {
-  const buffer = new Uint8Array(FRAME_BYTES_MAX)
-  const next = (): void => {
-    read(from, buffer, 0, buffer.length, null, (error, size) => {
-      if (error === null) forward(buffer.slice(0, size), to, path)
+/** One direction of the cable. */
+class Way {
+  readonly #from: number
+  readonly #to: number
+  readonly #path: Path
+  readonly #isOrdered: boolean
+  readonly #waiting: Uint8Array[] = []
+
+  constructor(ends: readonly [from: number, to: number], path: Path, options: { readonly isOrdered: boolean }) {
+    ;[this.#from, this.#to] = ends
+    this.#path = path
+    this.#isOrdered = options.isOrdered
+  }
+
+  /** Carries frames for as long as the process lives. */
+  carry(buffer = new Uint8Array(FRAME_BYTES_MAX)): void {
+    read(this.#from, buffer, 0, buffer.length, null, (error, size) => {
+      if (error === null) this.#forward(buffer.slice(0, size))
       // A device that is down refuses to be read for a moment; it comes up again, or the process ends with its lab.
-      if (error === null) next()
-      else systemClock.after(10, next)
+      if (error === null) this.carry(buffer)
+      else systemClock.after(10, () => this.carry(buffer))
     })
   }
-  next()
+
+  #forward(frame: Uint8Array): void {
+    if (isHousekeeping(frame)) {
+      this.#deliver(frame)
+      return
+    }
+    const { delayMs, isLost } = this.#path(frame.length)
+    if (isLost || inFlight >= LINK_FRAMES_IN_FLIGHT_MAX) return
+    inFlight += 1
+    this.#waiting.push(frame)
+    systemClock.after(delayMs, () => {
+      inFlight -= 1
+      // Timers are only as exact as a millisecond. Without jitter each lets go of the oldest frame: none overtakes another.
+      const index = this.#isOrdered ? 0 : this.#waiting.indexOf(frame)
+      const [next] = this.#waiting.splice(index, 1)
+      if (next !== undefined) this.#deliver(next)
+    })
+  }
+
+  #deliver(frame: Uint8Array): void {
+    try {
+      writeSync(this.#to, frame)
+    } catch {
+      // A frame for a device that is down is lost, as on a cable.
+    }
+  }
 }
 
-function forward(frame: Uint8Array, to: number, path: Path): void {
-  const { delayMs, isLost } = path(frame.length)
-  if (isLost || inFlight >= LINK_FRAMES_IN_FLIGHT_MAX) return
-  inFlight += 1
-  systemClock.after(delayMs, () => {
-    inFlight -= 1
-    // A frame for a device that is down is lost, as on a cable.
-    write(to, frame, () => undefined)
-  })
-}
-
-const [seed = '0', impairment = '{}', near = '', far = ''] = process.argv.slice(2)
-const deps = { clock: systemClock, random: seededRandom(Number(seed)) }
+const [seed = '0', text = '{}', near = '', far = ''] = process.argv.slice(2)
+const impairment = parseImpairment(text)
+const isOrdered = (impairment.jitterMs ?? 0) === 0
 const [nearFd, farFd] = [openTap(near), openTap(far)]
-carry(nearFd, farFd, createPath(deps, parseImpairment(impairment)))
-carry(farFd, nearFd, createPath(deps, parseImpairment(impairment)))
+// A generator for each direction: what one decides does not depend on when the other is asked.
+for (const [from, to, lot] of [
+  [nearFd, farFd, Number(seed)],
+  [farFd, nearFd, Number(seed) ^ 0xffffffff],
+] as const) {
+  const path = createPath({ clock: systemClock, random: seededRandom(lot) }, impairment)
+  new Way([from, to], path, { isOrdered }).carry()
+}
 process.stdout.write('ready\n')
 process.stdin.on('end', () => process.exit(0)).resume()

@@ -66,10 +66,7 @@ describe('a delaying proxy', () => {
     const [server, client] = [await udpSocket(t), await udpSocket(t)]
     const clock = new ManualClock()
     const target = { host: '127.0.0.1', port: server.address().port }
-    const proxy = await createDelayProxy(
-      { clock, random: seededRandom(1) },
-      { protocol: 'udp', target, delayMs: 50 },
-    )
+    const proxy = await createDelayProxy({ clock, random: seededRandom(1) }, { protocol: 'udp', target, delayMs: 50 })
     t.after(() => proxy.close())
     server.on('message', (bytes, from) => server.send(bytes, from.port, from.address))
     const echoed = once(client, 'message')
@@ -115,7 +112,11 @@ describe('a delaying proxy', () => {
       await new Promise(resolve => client.send(packet, proxy.port, '127.0.0.1', resolve))
     }
     await all
-    assert.deepEqual(received.toSorted((a, b) => a - b), expected, `seed ${seed}`)
+    assert.deepEqual(
+      received.toSorted((a, b) => a - b),
+      expected,
+      `seed ${seed}`,
+    )
   })
 
   it('carries a TCP stream whole and in order, whatever it delays and loses, and passes its end on', async t => {

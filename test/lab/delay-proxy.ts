@@ -122,7 +122,10 @@ async function tcpProxy(deps: DelayProxyDeps, options: DelayProxyOptions): Promi
       return
     }
     const far = connect({ host: target.host, port: target.port, allowHalfOpen: true })
-    for (const [from, to] of [[near, far], [far, near]] as const) {
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ] as const) {
       sockets.add(from)
       // A reset on one side is one on the other; a socket that is closed passes nothing on.
       from.on('error', () => to.resetAndDestroy())

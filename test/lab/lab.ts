@@ -8,7 +8,16 @@ import { privateNetwork, publicIpv4, publicIpv6Prefix } from './addresses.ts'
 import type { Impairment } from './impairment.ts'
 import { LAB_HOSTS_MAX, LAB_PROCESSES_MAX, SITE_HOSTS_MAX, UDP_MAPPING_SECONDS } from './limits.ts'
 import { makeNamespace, nextLabPrefix, removeNamespaces, removeStale } from './namespaces.ts'
-import { isIndependent, ipv6Rules, type NatKind, type NatSettings, natRules, type PortForward } from './nat-rules.ts'
+import {
+  cutRules,
+  healRules,
+  isIndependent,
+  ipv6Rules,
+  type NatKind,
+  type NatSettings,
+  natRules,
+  type PortForward,
+} from './nat-rules.ts'
 import { type LabProcess, type RunOptions, runInside } from './process.ts'
 import { finish, type Finished, inside, ip, must } from './shell.ts'
 import {
@@ -219,21 +228,27 @@ export class Lab {
     if (wan !== settings.wan) await ip(site.router.namespace, [`addr del ${settings.wan}/32 dev wan`])
   }
 
-  /** Pulls the cable of a host, or of a whole site: packets vanish, nobody is told. */
-  async cut(what: Host | Site): Promise<void> {
-    const link = this.#linkOf(what)
-    await ip(link.outsideNamespace, [`link set ${link.outsideDevice} down`])
+  /**
+   * Cuts a host, or a whole site, off. `silent`: packets vanish somewhere on their way and nobody is told. `unplugged`:
+   * its device also loses its carrier, as where a cable is pulled.
+   */
+  async cut(what: Host | Site, how: 'silent' | 'unplugged' = 'silent'): Promise<void> {
+    const { outsideNamespace: namespace, outsideDevice: device } = this.#linkOf(what)
+    if (how === 'unplugged') await ip(namespace, [`link set ${device} down`])
+    else await must(inside(namespace, ['nft', '-f', '-']), { input: cutRules(device) })
   }
 
-  /** Plugs it in again. */
+  /** Undoes both. */
   async heal(what: Host | Site): Promise<void> {
-    const link = this.#linkOf(what)
-    await ip(link.outsideNamespace, link.up)
+    const { outsideNamespace: namespace, outsideDevice: device, up } = this.#linkOf(what)
+    await must(inside(namespace, ['nft', '-f', '-']), { input: healRules(device) })
+    await ip(namespace, up)
   }
 
   /** Starts a program on a host. It ends with the lab, if not before. */
   run(host: Host, argv: readonly string[], options: RunOptions = {}): LabProcess {
-    if (this.#processes.size >= LAB_PROCESSES_MAX) throw new RangeError(`a lab runs at most ${LAB_PROCESSES_MAX} processes`)
+    if (this.#processes.size >= LAB_PROCESSES_MAX)
+      throw new RangeError(`a lab runs at most ${LAB_PROCESSES_MAX} processes`)
     const running = runInside(host.namespace, argv, options)
     this.#processes.add(running)
     const forget = (): void => void this.#processes.delete(running)
@@ -306,7 +321,11 @@ export class Lab {
   }
 
   /** Lays one cable. Both ends are born in namespaces of the lab, so none is ever seen in the machine's own. */
-  async #plug(near: End, far: End, { impairment, ...wiring }: Wiring & { impairment?: LinkOptions | undefined }): Promise<Link> {
+  async #plug(
+    near: End,
+    far: End,
+    { impairment, ...wiring }: Wiring & { impairment?: LinkOptions | undefined },
+  ): Promise<Link> {
     const [insideNamespace, insideDevice] = near
     const [outsideNamespace, outsideDevice] = far
     if (impairment !== undefined) await this.#delayedCable(near, far, impairment)
@@ -327,7 +346,10 @@ export class Lab {
     const [insideNamespace, insideDevice] = near
     const [namespace, outsideDevice] = far
     const moving = `${outsideDevice}-far`
-    await ip(namespace, [outsideDevice, moving].map(device => `tuntap add mode tap name ${device}`))
+    await ip(
+      namespace,
+      [outsideDevice, moving].map(device => `tuntap add mode tap name ${device}`),
+    )
     const argv = [process.execPath, DELAY_LINK, String(seed), JSON.stringify(impairment), outsideDevice, moving]
     const carrier = this.run({ name: outsideDevice, namespace, ipv4: undefined, ipv6: undefined }, argv)
     if ((await carrier.nextLine()) !== 'ready') throw new Error(`no delayed link: ${carrier.stderr()}`)

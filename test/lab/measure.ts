@@ -80,9 +80,7 @@ export async function measureTcp(host: Probe, strangers: Strangers, localPort: n
   // From here on the host listens where it spoke from; strangers call the port that they were told.
   const listener = await host.tcpListen('host', localPort)
   const call = (stranger: Probe, token: string): Promise<boolean> =>
-    stranger
-      .tcpConnect(outside, { token, timeoutMs: TCP_REFUSAL_MS })
-      .then(result => result.peer === 'host')
+    stranger.tcpConnect(outside, { token, timeoutMs: TCP_REFUSAL_MS }).then(result => result.peer === 'host')
   const [otherPort, otherAddress] = await Promise.all([call(first, 'other port'), call(second, 'other address')])
   await host.close(listener)
   const others = [await seenTcp(host, first, localPort), await seenTcp(host, second, localPort)]

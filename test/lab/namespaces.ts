@@ -63,7 +63,10 @@ export function namespaces(): string[] {
 }
 
 function isStale(name: string): boolean {
-  const [pid, start] = name.slice(PREFIX.length + 1).split('-').map(Number)
+  const [pid, start] = name
+    .slice(PREFIX.length + 1)
+    .split('-')
+    .map(Number)
   return pid !== undefined && Number.isSafeInteger(pid) && startedAt(pid) !== start
 }
 

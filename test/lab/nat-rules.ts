@@ -87,6 +87,31 @@ export function ipv6Rules(settings: { readonly firewall: boolean; readonly zone:
   return `table ip6 lab\ndelete table ip6 lab\ntable ip6 lab {\n${zoneChains(settings.zone)}\n${filter}\n}\n`
 }
 
+/** Drops all that comes from or goes to one device, routed or bridged, as if the cable were cut further on. */
+export function cutRules(device: string): string {
+  const families = ['inet', 'bridge'].map(
+    family => `
+    table ${family} cut_${device} {
+      chain from {
+        type filter hook prerouting priority -400
+        iifname "${device}" drop
+      }
+      chain to {
+        type filter hook postrouting priority 400
+        oifname "${device}" drop
+      }
+    }`,
+  )
+  return `${families.join('\n')}\n`
+}
+
+/** Undoes `cutRules`, also where there is nothing to undo. */
+export function healRules(device: string): string {
+  return ['inet', 'bridge']
+    .map(family => `table ${family} cut_${device}\ndelete table ${family} cut_${device}\n`)
+    .join('')
+}
+
 function zoneChains(zone: number): string {
   return `
     chain zone_in {
@@ -123,7 +148,8 @@ function admitChain(settings: NatSettings): string {
   )
   for (const protocol of isIndependent(kind) ? PROTOCOLS : []) {
     const known = `dnat to ${protocol} dport map @${protocol}_address : ${protocol} dport map @${protocol}_port`
-    const filter = kind === 'full-cone' ? '' : `${filterKey(kind, `${protocol} dport`, protocol)} @${protocol}_contacted`
+    const filter =
+      kind === 'full-cone' ? '' : `${filterKey(kind, `${protocol} dport`, protocol)} @${protocol}_contacted`
     rules.push(`iifname "wan" ip daddr ${wan} ${filter} ${known}`)
     // The sender's own outside port is not known yet, so the filter for these comes after their translation.
     if (hairpin) rules.push(`iifname "lan" ip daddr ${wan} ${known}`)

@@ -35,8 +35,9 @@ async function answer(request: ProbeRequest): Promise<ProbeAnswer> {
     case 'tcp-accepted':
       return { result: await accepted(request.socket, request.timeoutMs) }
     case 'tcp-connect':
-      return { result: await connectTcp(request) }
+      break
   }
+  return { result: await connectTcp(request) }
 }
 
 async function openUdp(port: number, ipv6: boolean): Promise<ProbeAnswer> {
@@ -61,7 +62,9 @@ function udp(socket: number): { readonly socket: UdpSocket; readonly received: B
 
 async function sendUdp(handle: number, to: Endpoint, text: string): Promise<ProbeAnswer> {
   const { promise, resolve } = Promise.withResolvers<ProbeAnswer>()
-  udp(handle).socket.send(text, to.port, to.address, error => resolve({ code: error === null ? undefined : codeOf(error) }))
+  udp(handle).socket.send(text, to.port, to.address, error =>
+    resolve({ code: error === null ? undefined : codeOf(error) }),
+  )
   return promise
 }
 
@@ -82,7 +85,7 @@ async function accepted(socket: number, timeoutMs: number): Promise<TcpResult> {
   const listener = listeners.get(socket)
   if (listener === undefined) throw new Error('no such listener')
   const result = await orNothing(timeoutMs, signal => listener.accepted.take({ signal }))
-  return (await result) ?? { code: 'TIMEOUT' }
+  return result ?? { code: 'TIMEOUT' }
 }
 
 /** Connects from a port of its own choice, again and again until the time is over: a refusal is no reason to stop. */

@@ -26,7 +26,7 @@ export type LabProcess = {
   readonly endInput: () => void
   /** The end of standard error so far. */
   readonly stderr: () => string
-  /** Sends a signal, SIGKILL by default. */
+  /** Sends a signal to the program and what it started, SIGKILL by default. */
   readonly kill: (signal?: NodeJS.Signals) => void
   readonly ended: Promise<Ended>
 }
@@ -36,6 +36,8 @@ export function runInside(namespace: string, argv: readonly string[], options: R
   const [program = '', ...args] = inside(namespace, ['setpriv', '--pdeathsig', 'KILL', '--', ...argv])
   const child = spawn(program, args, {
     stdio: 'pipe',
+    // A group of its own, so that what it starts ends with it.
+    detached: true,
     env: { ...process.env, ...options.env },
     ...(options.cwd !== undefined && { cwd: options.cwd }),
   })
@@ -44,7 +46,8 @@ export function runInside(namespace: string, argv: readonly string[], options: R
     child.on('close', (code, signal) => resolve({ code, signal }))
   })
   child.stdin.on('error', () => undefined) // A program that has ended does not read; its exit says so.
-  const lines = readLines(child)
+  const kill = (signal: NodeJS.Signals = 'SIGKILL'): void => killGroup(child, signal)
+  const lines = readLines(child, kill)
   let stderr = ''
   child.stderr.setEncoding('utf8').on('data', (part: string) => (stderr = (stderr + part).slice(-STDERR_LENGTH_MAX)))
   return {
@@ -55,16 +58,27 @@ export function runInside(namespace: string, argv: readonly string[], options: R
     write: text => void child.stdin.write(text),
     endInput: () => void child.stdin.end(),
     stderr: () => stderr,
-    kill: (signal = 'SIGKILL') => void child.kill(signal),
+    kill,
     ended,
   }
 }
 
-function readLines(child: ChildProcessByStdio<Writable, Readable, Readable>): BoundedQueue<string> {
+type Child = ChildProcessByStdio<Writable, Readable, Readable>
+
+function killGroup(child: Child, signal: NodeJS.Signals): void {
+  if (child.pid === undefined) return
+  try {
+    process.kill(-child.pid, signal)
+  } catch {
+    // The whole group has ended.
+  }
+}
+
+function readLines(child: Child, kill: () => void): BoundedQueue<string> {
   const queue = new BoundedQueue<string>(LINES_WAITING_MAX)
   const refuse = (why: string): void => {
     queue.end(new Error(why))
-    child.kill('SIGKILL')
+    kill()
   }
   let unfinished = 0
   child.stdout.on('data', (part: Uint8Array) => {

@@ -48,7 +48,10 @@ export function publicWiring(
     outside.push(`addr replace ${GATEWAY_IPV4}/32 dev ${port}`, `route replace ${addresses.ipv4}/32 dev ${port}`)
   }
   if (addresses.ipv6Prefix !== undefined) {
-    inside.push(`addr add ${addresses.ipv6Prefix}::10/64 dev ${dev} nodad`, `route add default via ${GATEWAY_IPV6} dev ${dev}`)
+    inside.push(
+      `addr add ${addresses.ipv6Prefix}::10/64 dev ${dev} nodad`,
+      `route add default via ${GATEWAY_IPV6} dev ${dev}`,
+    )
     outside.push(
       `addr replace ${GATEWAY_IPV6}/64 dev ${port} nodad`,
       `route replace ${addresses.ipv6Prefix}::/64 dev ${port}`,
@@ -87,7 +90,10 @@ export function lanCommands(lan: {
 }): string[] {
   const commands = ['link add lan type bridge forward_delay 0 mcast_snooping 0', 'link set lan up']
   if (lan.routed.length > 0) {
-    commands.push(`addr add ${GATEWAY_IPV4}/32 dev lan`, ...lan.routed.map(address => `route add ${address}/32 dev lan`))
+    commands.push(
+      `addr add ${GATEWAY_IPV4}/32 dev lan`,
+      ...lan.routed.map(address => `route add ${address}/32 dev lan`),
+    )
   } else {
     commands.push(`addr add ${lan.network}.1/24 dev lan`)
   }
