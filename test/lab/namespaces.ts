@@ -2,7 +2,10 @@
  * Names and lives of network namespaces. A name carries the process that made it (its id and when it started, since ids
  * come again), so that any later lab can tell what was left by a test that was killed, and removes it.
  */
-import { readdirSync, readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { COMMAND_TIMEOUT_MS } from './limits.ts'
+import { cutRules, ipv6Rules, natRules } from './nat-rules.ts'
 import { finish, must } from './shell.ts'
 
 const DIRECTORY = '/run/netns'
@@ -12,19 +15,29 @@ const PREFIX = 'koinon-lab'
 export function labUnavailable(): string | undefined {
   if (process.platform !== 'linux') return 'network namespaces are a thing of Linux'
   if (process.getuid?.() !== 0) return 'network namespaces need root'
-  const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`.split(':')
-  for (const tool of ['ip', 'nft', 'nsenter', 'setpriv', 'sysctl']) {
-    if (!path.some(directory => isThere(directory, tool))) return `${tool} is not installed`
+  for (const tool of ['sh', 'ip', 'nft', 'nsenter', 'unshare', 'setpriv', 'sysctl']) {
+    if (spawnSync(tool, ['--version']).error !== undefined) return `${tool} is not installed`
   }
-  return undefined
+  if (!existsSync('/dev/net/tun')) return 'there is no /dev/net/tun, which delayed links need'
+  return kernelLacks()
 }
 
-function isThere(directory: string, tool: string): boolean {
-  try {
-    return directory !== '' && readdirSync(directory).includes(tool)
-  } catch {
-    return false // A directory of PATH that does not exist holds nothing.
-  }
+/** Root in a container may not be allowed to, and a kernel may lack a part: so all parts are tried, in a namespace that goes at once. */
+function kernelLacks(): string | undefined {
+  const devices = 'ip link add b0 type bridge && ip link add v0 type veth peer name v1'
+  const settings = { wan: '62.1.1.1', lan: '10.0.0.0/8', ports: 'assign', mappingSeconds: 1, zone: 1, seed: 0 } as const
+  const rules = [
+    natRules({ ...settings, kind: 'port-restricted', hairpin: true, forwards: [] }),
+    natRules({ ...settings, kind: 'symmetric', hairpin: false, forwards: [] }),
+    ipv6Rules({ firewall: true, zone: 1 }),
+    cutRules('v0'),
+  ]
+  const { status, stderr } = spawnSync('unshare', ['--net', 'sh', '-c', `${devices} && nft -f -`], {
+    input: rules.join('\n'),
+    encoding: 'utf8',
+    timeout: COMMAND_TIMEOUT_MS,
+  })
+  return status === 0 ? undefined : `the kernel refuses: ${stderr.split('\n')[0]?.slice(0, 200) ?? ''}`
 }
 
 let labCount = 0

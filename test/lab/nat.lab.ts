@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { createLab, type Lab, labUnavailable, NAT_KINDS, type NatKind } from './lab.ts'
-import { type Behaviour, measureTcp, measureUdp, seenFrom, type Strangers, untilFence } from './measure.ts'
+import { type Behaviour, measureTcp, measureUdp, seenFrom, seenTcp, type Strangers, untilFence } from './measure.ts'
 import { Probe } from './probe-client.ts'
+import { type Party, punchUdp } from './punch.ts'
 
 const skip = labUnavailable() ?? false
 
@@ -69,6 +70,38 @@ describe('a NAT in the lab', { skip }, () => {
     assert.equal((await b.udpNext(fromB))?.text, 'for b')
   })
 
+  it('ends a mapping that nobody uses', async t => {
+    const lab = await createLab(t)
+    const { first } = await strangersOf(lab)
+    const inside = await lab.natHost('host', { kind: 'full-cone', mappingSeconds: 1 })
+    const host = new Probe(lab, inside)
+    const [socket, stranger] = [await host.udpOpen(), await first.udpOpen()]
+    const outside = await seenFrom([host, socket], [first, stranger])
+    const tracked = (): Promise<string> =>
+      lab.exec(inside.site.router, ['cat', '/proc/net/nf_conntrack']).then(({ stdout }) => stdout)
+    assert.match(await tracked(), /udp/)
+    while (/udp/.test(await tracked())) await new Promise(resolve => setImmediate(resolve))
+    await first.udpSend(stranger, outside, 'too late')
+    const other = await host.udpOpen()
+    await first.udpSend(stranger, await seenFrom([host, other], [first, stranger]), 'fence')
+    await untilFence(host, other)
+    assert.equal(await host.udpNext(socket, 0), undefined)
+  })
+
+  it('does not mind another one with the same private addresses', async t => {
+    const lab = await createLab(t)
+    const { first } = await strangersOf(lab)
+    const parties: Party[] = []
+    for (const name of ['a', 'b']) {
+      const host = await lab.natHost(name, { kind: 'port-restricted', network: '192.168.1' })
+      assert.equal(host.ipv4, '192.168.1.10')
+      parties.push({ kind: 'port-restricted', host, probe: new Probe(lab, host) })
+    }
+    const [a, b] = parties
+    assert(a !== undefined && b !== undefined)
+    assert.equal(await punchUdp(a, b, first), 'seen')
+  })
+
   it('passes a forwarded port on, whoever calls', async t => {
     const lab = await createLab(t)
     const { first } = await strangersOf(lab)
@@ -113,7 +146,19 @@ describe('a hairpin', { skip }, () => {
         await a.udpSend(fromA, outsideB, 'asked')
         await first.udpSend(server, outsideB, 'fence')
         assert.deepEqual(await untilFence(b, fromB), hairpin ? [{ text: 'asked', from: outsideA }] : [])
+        if (isOpen) await hairpinTcp([a, b], first, site.publicIpv4())
       })
     }
   }
 })
+
+/** One listens where it spoke from; the other calls its outside port, and is seen with the outside address. */
+async function hairpinTcp([a, b]: readonly [Probe, Probe], server: Probe, address: string): Promise<void> {
+  const outside = await seenTcp(b, server, 20_001)
+  const listener = await b.tcpListen('b', 20_001)
+  const called = await a.tcpConnect(outside, { token: 'a', timeoutMs: 5_000, again: true })
+  assert.equal(called.peer, 'b')
+  const accepted = await b.tcpAccepted(listener)
+  assert.equal(accepted.peer, 'a')
+  assert.equal(accepted.remote?.address, `::ffff:${address}`)
+}

@@ -20,7 +20,7 @@ export type UdpOutcome = 'seen' | 'predicted' | 'none'
 export type TcpOutcome = 'both dial' | 'one listens' | 'predicted' | 'none'
 
 const ROUNDS = 4
-const PUNCH_MS = 3_000
+const PUNCH_MS = 2_000
 const TCP_PORT_FIRST = 20_000
 
 let tcpPort = TCP_PORT_FIRST
