@@ -70,6 +70,20 @@ describe('a NAT in the lab', { skip }, () => {
     assert.equal((await b.udpNext(fromB))?.text, 'for b')
   })
 
+  for (const kind of ['restricted', 'port-restricted'] as const) {
+    it(`of the kind ${kind} keeps its mapping towards somebody whose packet came too early`, async t => {
+      const lab = await createLab(t)
+      const { first, second } = await strangersOf(lab)
+      const host = new Probe(lab, await lab.natHost('host', { kind }))
+      const [socket, atFirst, atSecond] = [await host.udpOpen(), await first.udpOpen(), await second.udpOpen()]
+      const outside = await seenFrom([host, socket], [first, atFirst])
+      await second.udpSend(atSecond, outside, 'early')
+      assert.deepEqual(await seenFrom([host, socket], [second, atSecond]), outside)
+      await second.udpSend(atSecond, outside, 'fence')
+      assert.deepEqual(await untilFence(host, socket), [])
+    })
+  }
+
   it('ends a mapping that nobody uses', async t => {
     const lab = await createLab(t)
     const { first } = await strangersOf(lab)
