@@ -203,6 +203,7 @@ export class Lab {
   /** Passes an outside port on to an inside host for good, as a person or UPnP would set it. */
   async forward(site: Site, forward: PortForward): Promise<void> {
     const state = this.#stateOf(site)
+    if (site.kind === 'none') throw new RangeError('a router without NAT forwards everything as it is')
     state.settings = { ...state.settings, forwards: [...state.settings.forwards, forward] }
     await this.#loadRules(site, state)
   }

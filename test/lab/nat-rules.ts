@@ -203,13 +203,13 @@ function learnChain(settings: NatSettings): string {
       `${where} ct direction ${direction} update @${protocol}_address { ${protocol} sport : ct ${direction} ip saddr }`,
       `${where} ct direction ${direction} ${l4} update @${protocol}_port { ${protocol} sport : ct ${direction} proto-src }`,
       `${where} ct direction ${direction} ${l4} update @${protocol}_outside { ct ${direction} proto-src . ct ${direction} ip saddr : ${protocol} sport }`,
-      `${where} update @${protocol}_taken { ${protocol} sport }`,
     ]
     const wan = `oifname "wan" ip saddr ${settings.wan}`
     const contact = settings.kind === 'port-restricted' ? `ip daddr . ${protocol} dport` : 'ip daddr'
     return [
       ...remember('original', wan),
       ...remember('reply', wan),
+      `${wan} update @${protocol}_taken { ${protocol} sport }`,
       `${wan} update @${protocol}_contacted { ${protocol} sport . ${contact} }`,
       ...(settings.hairpin ? hairpinRules(settings, protocol, remember) : []),
     ]
@@ -230,6 +230,7 @@ function hairpinRules(settings: NatSettings, protocol: Protocol, remember: Remem
   const refused = filterKey(kind, 'ct original proto-dst', protocol)
   return [
     ...remember('original', going),
+    `${going} update @${protocol}_taken { ${protocol} sport }`,
     `${going} update ${set} { ${protocol} sport . ct original ip daddr${exact ? ' . ct original proto-dst' : ''} }`,
     ...(kind === 'full-cone' ? [] : [`${going} ${refused} != ${set} drop`]),
     `${coming} update ${set} { ${protocol} sport . ct reply ip daddr${exact ? ' . ct reply proto-dst' : ''} }`,
