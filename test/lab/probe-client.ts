@@ -8,6 +8,9 @@ import type { Endpoint, ProbeAnswer, ProbeRequest, TcpResult, UdpMessage } from 
 const PROGRAM = fileURLToPath(new URL('./probe.ts', import.meta.url))
 const ANSWER_TIMEOUT_MS = 60_000
 
+/** How long something that must arrive may take: microseconds, but a machine can stand still for seconds. */
+export const ARRIVAL_MS = 20_000
+
 /** A socket or a listener on the probe's host. */
 export type ProbeSocket = { readonly socket: number; readonly port: number }
 
@@ -44,7 +47,7 @@ export class Probe {
   }
 
   /** The next packet, or undefined where none comes in time. */
-  async udpNext(at: ProbeSocket, timeoutMs = 5_000): Promise<UdpMessage | undefined> {
+  async udpNext(at: ProbeSocket, timeoutMs = ARRIVAL_MS): Promise<UdpMessage | undefined> {
     return (await this.#ask({ what: 'udp-next', socket: at.socket, timeoutMs })).message
   }
 
@@ -52,7 +55,7 @@ export class Probe {
     return this.#socket({ what: 'tcp-listen', port, token })
   }
 
-  async tcpAccepted(at: ProbeSocket, timeoutMs = 5_000): Promise<TcpResult> {
+  async tcpAccepted(at: ProbeSocket, timeoutMs = ARRIVAL_MS): Promise<TcpResult> {
     return (await this.#ask({ what: 'tcp-accepted', socket: at.socket, timeoutMs })).result ?? {}
   }
 

@@ -11,6 +11,7 @@ import type { Endpoint, ProbeAnswer, ProbeRequest, TcpResult, UdpMessage } from 
 
 const MESSAGES_MAX = 1_000
 const RETRY_MS = 25
+const EXCHANGE_MS = 20_000
 
 const udpSockets = new Map<number, { readonly socket: UdpSocket; readonly received: BoundedQueue<UdpMessage> }>()
 const listeners = new Map<number, { readonly server: Server; readonly accepted: BoundedQueue<Promise<TcpResult>> }>()
@@ -71,7 +72,7 @@ async function sendUdp(handle: number, to: Endpoint, text: string): Promise<Prob
 async function listenTcp(port: number, token: string): Promise<ProbeAnswer> {
   const accepted = new BoundedQueue<Promise<TcpResult>>(MESSAGES_MAX)
   const server = createServer({ allowHalfOpen: false }, socket => {
-    accepted.push(exchange(socket, token, AbortSignal.timeout(5_000)).catch(refused))
+    accepted.push(exchange(socket, token, AbortSignal.timeout(EXCHANGE_MS)).catch(refused))
   })
   server.listen(port)
   await once(server, 'listening')
