@@ -184,12 +184,15 @@ class Node implements MainlineNode {
       tokens: new Tokens(deps),
       closest: (family, target, count) => overlays.find(other => other.family === family)?.table.closest(target, count),
     })
-    const shared = { ...deps, log: this.#log, server, rates: new RateLimits(deps, options), counters: this.#counters }
+    const ended = new AbortController()
+    const onMoved = (overlay: Overlay): void =>
+      void untilStopped(ended.signal, () => this.#refresh(overlay, overlay.id, ended.signal))
+    const rates = new RateLimits(deps, options)
+    const shared = { ...deps, log: this.#log, server, rates, counters: this.#counters, onMoved }
     for (const socket of sockets) {
       const id = options.nodeId ?? this.#random.bytes(ID_BYTES)
       overlays.push(new Overlay({ ...shared, socket }, id, options))
     }
-    const ended = new AbortController()
     return { clock: this.#clock, overlays, peers, items, options, ended, upkeep: Promise.resolve() }
   }
 
@@ -221,18 +224,18 @@ class Node implements MainlineNode {
     running.peers.expire()
     running.items.expire()
     const { signal } = running.ended
-    try {
+    await untilStopped(signal, async () => {
       if (this.#known.length > 0 && running.overlays.some(({ table }) => table.size === 0)) {
         await this.#join(running, signal)
       }
       for (const overlay of running.overlays) {
-        for (const target of overlay.refreshTargets()) {
-          await traverse({ clock: this.#clock, overlay }, { target, method: 'find_node', signal }, this.#options)
-        }
+        for (const target of overlay.table.refreshTargets(this.#random)) await this.#refresh(overlay, target, signal)
       }
-    } catch (error) {
-      if (!signal.aborted) throw error // The node was stopped meanwhile: that ends the work, as it should.
-    }
+    })
+  }
+
+  async #refresh(overlay: Overlay, target: Uint8Array, signal: AbortSignal): Promise<void> {
+    await traverse({ clock: this.#clock, overlay }, { target, method: 'find_node', signal }, this.#options)
   }
 
   async #lookUp<T>(options: AbortOptions, work: (running: Running, signal: AbortSignal) => Promise<T>): Promise<T> {
@@ -251,6 +254,15 @@ class Node implements MainlineNode {
     this.#lookups++
     const ended = running.ended.signal
     return { running, signal: signal === undefined ? ended : AbortSignal.any([ended, signal]) }
+  }
+}
+
+/** Work of our own, which nobody waits for: that the node stops ends it, as it should. */
+async function untilStopped(signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    if (!signal.aborted) throw error
   }
 }
 

@@ -23,6 +23,8 @@ export type OverlayDeps = {
   readonly server: Server
   readonly rates: RateLimits
   readonly counters: Counters
+  /** Our id is another now: those who are near it should hear of it. */
+  readonly onMoved: (overlay: Overlay) => void
 }
 
 export type OutgoingQuery = {
@@ -44,7 +46,6 @@ export class Overlay {
   /** Strangers to be pinged, in the order in which they came. */
   readonly #candidates = new Map<string, Endpoint>()
   #pinging = 0
-  #hasMoved = false
   #id: Uint8Array
   #table: RoutingTable
 
@@ -117,14 +118,6 @@ export class Overlay {
   isReachable(endpoint: Endpoint, from: Endpoint): boolean {
     if (this.#scopeFault(endpoint.host)) return false
     return scopeOf(endpoint.host) === 'public' || scopeOf(from.host) !== 'public'
-  }
-
-  /** Ids to look up now, so that the table stays full: of buckets without change, and of our own new place. */
-  refreshTargets(): Uint8Array[] {
-    const targets = this.#table.refreshTargets(this.#deps.random)
-    if (!this.#hasMoved) return targets
-    this.#hasMoved = false
-    return [this.#id, ...targets]
   }
 
   /** Whether a contact may be kept and be given things to store. */
@@ -211,8 +204,8 @@ export class Overlay {
     this.#id = idOfAddress(host, this.#deps.random.uint32() & 0xff, this.#deps.random)
     this.#table = new RoutingTable(this.#deps, this.#id, this.#options)
     for (const contact of contacts) this.#table.answered(contact)
-    this.#hasMoved = true
     this.#deps.log.info('our address is known to others: our node id fits it now', { family: this.family })
+    this.#deps.onMoved(this)
   }
 
   #pingNext(): void {
