@@ -34,7 +34,7 @@ export const OWNED_PACKAGES: ReadonlyArray<readonly [RegExp, ...string[]]> = [
   [/^@libp2p\/peer-id$/, 'crypto', 'net'],
   [/^(?:libp2p$|@libp2p\/(?:tcp|tls|noise|yamux|mdns|identify|interface)|@multiformats\/)/, 'net'],
   [/^node:sqlite$/, 'storage'],
-  [/^bencode$|^node:dgram$/, 'mainline'],
+  [/^bencode$/, 'mainline'],
   [/^fastify/, 'api'],
   [/^commander$/, 'cli'],
 ]

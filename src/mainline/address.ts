@@ -120,6 +120,11 @@ export function scopeOf(host: string): Scope {
   return bytes.byteLength === IPV4_BYTES ? scopeOfIpv4(bytes) : scopeOfIpv6(bytes)
 }
 
+/** Whether `host` is of any use to somebody at `other`; nobody on a public address learns of our own network. */
+export function isReachableFrom(host: string, other: string): boolean {
+  return scopeOf(host) === 'public' || scopeOf(other) !== 'public'
+}
+
 function scopeOfIpv4([a = 0, b = 0]: Uint8Array): Scope {
   if (a === 127) return 'loopback'
   if (a === 0 || a >= 224) return 'unusable'

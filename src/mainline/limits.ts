@@ -36,7 +36,10 @@ export const CONTACT_FAILURES_MAX = 2
 /** Waiting for the answer to one query. */
 export const QUERY_MS_MAX = 2_000
 
-/** Queries of ours that wait for their answers. */
+/** Waiting for an answer before a lookup asks somebody else beside; the answer is still taken. */
+export const QUERY_SLOW_MS = 500
+
+/** Queries of ours that wait for their answers, in the network of one family. */
 export const QUERIES_IN_FLIGHT_MAX = 256
 
 /** Queries of one lookup that are under way at once: alpha. A setting: this is what it is when none is given. */

@@ -2,8 +2,7 @@
  * Finds the nodes nearest to a target (Kademlia, BEP 5): asks the nearest that are known, learns of nearer ones, and is
  * done when the k nearest have all answered. Only decisions, no I/O: whoever drives it sends the queries.
  *
- *      new ── next() ──► asked ── answered() ──► answered
- *                          └───── failed() ────► gone
+ *      new ── next() ──► asked ── slow() ──► slow      both: answered() ──► answered, failed() ──► gone
  */
 import { keyOf } from './address.ts'
 import {
@@ -17,7 +16,7 @@ import { compareDistance } from './node-id.ts'
 import { PrefixCount } from './prefix-limit.ts'
 import type { Contact } from './types.ts'
 
-type Candidate = { readonly contact: Contact; state: 'new' | 'asked' | 'answered' }
+type Candidate = { readonly contact: Contact; state: 'new' | 'asked' | 'slow' | 'answered' }
 
 export type LookupOptions = {
   readonly parallelMax?: number | undefined
@@ -82,11 +81,20 @@ export class Lookup {
     this.#prefixes.remove(contact.host)
   }
 
-  /** Nobody is being asked, and nobody is left to ask. */
+  /** The answer is late: somebody else may be asked meanwhile. */
+  slow(contact: Contact): void {
+    const candidate = this.#candidates.find(other => other.contact === contact && other.state === 'asked')
+    if (candidate === undefined) return
+    candidate.state = 'slow'
+    this.#asking--
+  }
+
+  /** The nearest have all answered, or nobody may be asked any more. */
   get isDone(): boolean {
-    if (this.#asking > 0) return false
-    const isAllAnswered = this.#candidates.slice(0, BUCKET_CONTACTS_MAX).every(({ state }) => state === 'answered')
-    return isAllAnswered || this.#asked >= LOOKUP_QUERIES_MAX
+    const nearest = this.#candidates.slice(0, BUCKET_CONTACTS_MAX)
+    if (nearest.every(({ state }) => state === 'answered')) return true
+    const isWaiting = this.#candidates.some(({ state }) => state === 'asked' || state === 'slow')
+    return !isWaiting && this.#asked >= LOOKUP_QUERIES_MAX
   }
 
   /** The k nearest of those that have answered, nearest first. */
@@ -98,9 +106,9 @@ export class Lookup {
   }
 
   #take(contact: Contact): Candidate | undefined {
-    const candidate = this.#candidates.find(other => other.contact === contact && other.state === 'asked')
-    if (candidate !== undefined) this.#asking--
-    return candidate
+    const candidate = this.#candidates.find(other => other.contact === contact)
+    if (candidate?.state === 'asked') this.#asking--
+    return candidate?.state === 'asked' || candidate?.state === 'slow' ? candidate : undefined
   }
 
   #dropFarthest(): void {

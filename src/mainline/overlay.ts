@@ -4,7 +4,7 @@
  */
 import { type Clock, type Logger, type Random, toHex } from '#base'
 import { equalIds, fitsAddress, idOfAddress } from './node-id.ts'
-import { familyOf, keyOf, scopeOf } from './address.ts'
+import { familyOf, isReachableFrom, keyOf, scopeOf } from './address.ts'
 import type { Counters } from './counters.ts'
 import { ExternalAddress } from './external-address.ts'
 import { decodeMessage, encodeQuery, encodeReply, type KrpcQuery, type KrpcResponse, type Reply } from './krpc.ts'
@@ -116,8 +116,7 @@ export class Overlay {
 
   /** Nobody on a public address shall send us, or those who ask us, to machines of our own network. */
   isReachable(endpoint: Endpoint, from: Endpoint): boolean {
-    if (this.#scopeFault(endpoint.host)) return false
-    return scopeOf(endpoint.host) === 'public' || scopeOf(from.host) !== 'public'
+    return !this.#scopeFault(endpoint.host) && isReachableFrom(endpoint.host, from.host)
   }
 
   /** Whether a contact may be kept and be given things to store. */

@@ -132,6 +132,19 @@ describe('a lookup', () => {
     assert.deepEqual(lookup.closest(), order.slice(0, 8))
   })
 
+  it('asks somebody else beside those who are slow, and still waits for them where they are near', () => {
+    const lookup = new Lookup(target, { parallelMax: 1 })
+    lookup.add(many(9))
+    const slow = lookup.next()
+    assert.ok(slow !== undefined && lookup.next() === undefined)
+    lookup.slow(slow)
+    for (let each = lookup.next(); each !== undefined; each = lookup.next()) lookup.answered(each)
+    assert.ok(!lookup.isDone)
+    lookup.answered(slow)
+    assert.ok(lookup.isDone)
+    assert.equal(lookup.closest()[0], slow)
+  })
+
   it('goes on to others when some fail, and asks nobody twice', () => {
     const lookup = new Lookup(target)
     const contacts = many(10)

@@ -1,5 +1,5 @@
 /** What we answer to each query (BEP 5, 32, 44). Decisions over the stores and tables; sending is the overlay's work. */
-import { familyOf } from './address.ts'
+import { familyOf, isReachableFrom } from './address.ts'
 import { KRPC_PROTOCOL } from './codes.ts'
 import type { ItemStore } from './item-store.ts'
 import type { Reply, ReplyFields } from './krpc.ts'
@@ -36,7 +36,9 @@ export class Server {
       case 'get_peers':
         return response({
           contacts: this.#contacts(query.infoHash, query.want, from),
-          peers: this.#deps.peers.find(query.infoHash, familyOf(from)),
+          peers: this.#deps.peers
+            .find(query.infoHash, familyOf(from))
+            .filter(({ host }) => isReachableFrom(host, from.host)),
           token: this.#deps.tokens.make(from.host),
         })
       case 'announce_peer':
@@ -52,10 +54,19 @@ export class Server {
   #contacts(target: Uint8Array, want: Want, from: Endpoint): NonNullable<ReplyFields['contacts']> {
     const contacts: Partial<Record<Family, readonly Contact[]>> = {}
     for (const family of want.length > 0 ? want : [familyOf(from)]) {
-      const closest = this.#deps.closest(family, target, BUCKET_CONTACTS_MAX)
+      const closest = this.#closest(family, target, { count: BUCKET_CONTACTS_MAX, from })
       if (closest !== undefined) contacts[family] = closest
     }
     return contacts
+  }
+
+  #closest(
+    family: Family,
+    target: Uint8Array,
+    options: { readonly count: number; readonly from: Endpoint },
+  ): readonly Contact[] | undefined {
+    const { count, from } = options
+    return this.#deps.closest(family, target, count)?.filter(({ host }) => isReachableFrom(host, from.host))
   }
 
   #announce(query: AnnounceQuery, from: Endpoint): Reply {
@@ -70,7 +81,7 @@ export class Server {
     if (stored === undefined) return response({ contacts: this.#contacts(query.target, query.want, from), token })
     // A value leaves little room in a datagram: fewer contacts, of the asker's own family.
     const family = familyOf(from)
-    const closest = this.#deps.closest(family, query.target, ANSWERED_CONTACTS_WITH_ITEM_MAX) ?? []
+    const closest = this.#closest(family, query.target, { count: ANSWERED_CONTACTS_WITH_ITEM_MAX, from }) ?? []
     const contacts = { [family]: closest }
     const { value, signed } = stored
     if (signed === undefined) return response({ contacts, token, value })

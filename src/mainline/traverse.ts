@@ -1,6 +1,6 @@
 /** Drives a lookup: sends its queries, hears their answers, and ends it in time. */
 import { abortError, type Clock } from '#base'
-import { LOOKUP_MS_MAX } from './limits.ts'
+import { LOOKUP_MS_MAX, QUERY_SLOW_MS } from './limits.ts'
 import type { KrpcResponse } from './krpc.ts'
 import { Lookup } from './lookup.ts'
 import type { Overlay } from './overlay.ts'
@@ -51,7 +51,12 @@ export function traverse(
     }
     const cancel = clock.after(options.lookupMsMax ?? LOOKUP_MS_MAX, end)
     const ask = async (contact: Contact): Promise<void> => {
+      const cancelSlow = clock.after(QUERY_SLOW_MS, () => {
+        lookup.slow(contact)
+        if (!isOver) step()
+      })
       const answer = await overlay.query(contact, { method, args, id: contact.id })
+      cancelSlow()
       if (isOver) return
       if (answer.kind !== 'response' || !overlay.isTrusted(contact)) lookup.failed(contact)
       if (answer.kind === 'response') {
