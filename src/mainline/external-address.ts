@@ -18,7 +18,8 @@ export class ExternalAddress {
 
   /** @returns whether what we believe has changed */
   vote(seenAs: string, voterHost: string): boolean {
-    if (scopeOf(seenAs) !== 'public') return false
+    // Somebody on our own network sees us there, or says what he likes.
+    if (scopeOf(seenAs) !== 'public' || scopeOf(voterHost) !== 'public') return false
     const voter = prefixOf(voterHost)
     this.#votes.delete(voter)
     this.#votes.set(voter, seenAs)

@@ -190,6 +190,21 @@ describe('one node and another', () => {
     assert.deepEqual(found.map(({ host }) => host).sort(), ['2001:db8:2::1', '80.2.1.1'])
   })
 
+  it('a network that was down for a while comes back, without anybody to begin with', async () => {
+    const { network, nodes } = await grow(6)
+    const later = await network.node([{ host: '70.1.1.1', port: 1 }])
+    later.addContacts(at(nodes, 2).contacts())
+    await network.quiet()
+    network.isDown = true
+    for (let i = 0; i < 3; i++) await network.settle(later.announce(network.random.bytes(20), 1))
+    assert.equal(await network.settle(later.announce(network.random.bytes(20), 1)), 0)
+    assert.deepEqual(later.contacts(), [])
+    network.isDown = false
+    network.clock.advance(60_000)
+    await network.quiet()
+    assert.ok((await network.settle(later.announce(network.random.bytes(20), 1))) >= 5)
+  })
+
   it('buckets that nothing changed in are refreshed', async () => {
     const { network, nodes } = await grow(6)
     const before = at(nodes, 1).status().sent['find_node'] ?? 0

@@ -92,7 +92,7 @@ class Node implements MainlineNode {
     const hosts = addresses.slice(0, BOOTSTRAP_ADDRESSES_MAX).map(parseAddress)
     return this.#lookUp(options, async (running, signal) => {
       this.#known = hosts
-      await this.#join(running, signal)
+      await this.#join(running.overlays, signal)
       return running.overlays.reduce((count, { table }) => count + table.size, 0)
     })
   }
@@ -197,7 +197,7 @@ class Node implements MainlineNode {
   }
 
   /** Asks the known addresses, then looks up our own id for neighbours, and another one for the rest of the table. */
-  async #join(running: Running, signal: AbortSignal): Promise<void> {
+  async #join(overlays: readonly Overlay[], signal: AbortSignal): Promise<void> {
     const resolved = await Promise.all(
       this.#known.map(async ({ host, port }) =>
         (await this.#sockets.resolve(host)).flatMap(address => decodeEndpoint(address, port) ?? []),
@@ -217,7 +217,7 @@ class Node implements MainlineNode {
         await traverse({ clock: this.#clock, overlay }, { target, method: 'find_node', signal, seeds }, this.#options)
       }
     }
-    await Promise.all(running.overlays.map(join))
+    await Promise.all(overlays.map(join))
   }
 
   async #upkeep(running: Running): Promise<void> {
@@ -225,9 +225,10 @@ class Node implements MainlineNode {
     running.items.expire()
     const { signal } = running.ended
     await untilStopped(signal, async () => {
-      if (this.#known.length > 0 && running.overlays.some(({ table }) => table.size === 0)) {
-        await this.#join(running, signal)
-      }
+      const lost = running.overlays.filter(({ id, table }) => table.closest(id, 1).length === 0)
+      // All contacts are bad where it was our own network that failed: then they are asked again.
+      for (const overlay of lost) overlay.table.bad().forEach(contact => overlay.consider(contact))
+      if (this.#known.length > 0 && lost.length > 0) await this.#join(lost, signal)
       for (const overlay of running.overlays) {
         for (const target of overlay.table.refreshTargets(this.#random)) await this.#refresh(overlay, target, signal)
       }

@@ -175,7 +175,7 @@ export class Overlay {
     this.#reply(reply, query.transaction, from)
     const contact = { ...from, id: query.id }
     if (query.isReadOnly || equalIds(query.id, this.#id) || this.#table.heard(contact)) return
-    if (this.isTrusted(contact)) this.consider(from)
+    if (this.isTrusted(contact) && this.#table.wants(contact)) this.consider(from)
   }
 
   #reply(reply: Reply, transaction: Uint8Array, to: Endpoint): void {

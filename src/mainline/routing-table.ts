@@ -90,6 +90,13 @@ export class RoutingTable {
     return undefined
   }
 
+  /** Whether there is a place for a stranger, were he to answer: else he need not be asked. */
+  wants(contact: Contact): boolean {
+    const bucket = this.#bucketOf(contact.id)
+    if (bucket === undefined || !this.#hasRoom(bucket, contact.host)) return false
+    return bucket.entries.length < BUCKET_CONTACTS_MAX || bucket.entries.some(entry => !this.#isGood(entry))
+  }
+
   /** Somebody has asked us. @returns whether he is in the table */
   heard(contact: Contact): boolean {
     const entry = this.#find(contact)
@@ -129,6 +136,13 @@ export class RoutingTable {
       .map(({ contact }) => contact)
       .sort((a, b) => compareDistance(target, a.id, b.id))
       .slice(0, count)
+  }
+
+  /** Those that are bad, and stay until somebody takes their place. */
+  bad(): Contact[] {
+    return this.#entries()
+      .filter(({ failures }) => failures >= CONTACT_FAILURES_MAX)
+      .map(({ contact }) => contact)
   }
 
   /** All that have answered and not failed since, for a file. */

@@ -15,8 +15,8 @@ type Listener = (bytes: Uint8Array, from: Endpoint) => void
 export type MemoryNetwork = {
   readonly clock: ManualClock
   readonly random: Random
-  /** Datagrams that were sent so far. */
-  sent(): number
+  /** While true, nothing arrives anywhere. */
+  isDown: boolean
   /** A socket of the test's own. */
   socket(local: Endpoint): DatagramSocket
   /** A node at these addresses, started. */
@@ -33,13 +33,12 @@ export function createMemoryNetwork(seed: number): MemoryNetwork {
   const clock = new ManualClock(1_000_000)
   const random = seededRandom(seed)
   const listeners = new Map<string, Listener>()
-  let sent = 0
   const name = ({ host, port }: Endpoint): string => `${host} ${port}`
 
   const socket = (local: Endpoint): DatagramSocket => ({
     local,
     send: (bytes, to) => {
-      sent++
+      if (network.isDown) return
       const copy = bytes.slice()
       clock.after(1 + (random.uint32() % 10), () => listeners.get(name(to))?.(copy, local))
     },
@@ -52,10 +51,10 @@ export function createMemoryNetwork(seed: number): MemoryNetwork {
 
   const turn = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
 
-  return {
+  const network: MemoryNetwork = {
     clock,
     random,
-    sent: () => sent,
+    isDown: false,
     socket,
     node: async (locals, options = {}) => {
       const sockets: DatagramSockets = {
@@ -85,4 +84,5 @@ export function createMemoryNetwork(seed: number): MemoryNetwork {
       }
     },
   }
+  return network
 }
