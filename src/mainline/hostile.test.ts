@@ -5,6 +5,7 @@ import { concatBytes, type Random, seededRandom, toHex } from '#base'
 import { ed25519Signer } from '#crypto'
 import type { BencodeValue, DatagramSocket, Endpoint, MainlineNode } from '#mainline'
 import { createMemoryNetwork, type MemoryNetwork } from '../../test/support/memory-network.ts'
+import { compactContacts, compactEndpoint } from './address.ts'
 import { decodeBencode, encodeBencode, isDict } from './bencode.ts'
 import { mutableTarget, signedBytes } from './items.ts'
 import { decodeMessage } from './krpc.ts'
@@ -307,6 +308,50 @@ describe('hostile datagrams', () => {
     assert.ok(victim.status().dropped > 0)
   })
 
+  it('an answer under another id than was asked is none, and makes the contact another one', async () => {
+    const { network, victim, socket } = await attack()
+    let id = bytes(20, 3)
+    socket.onMessage(message => {
+      const query = decodeBencode(message)
+      if (!isDict(query) || !(query['t'] instanceof Uint8Array)) return
+      socket.send(encode({ r: { id, token: text('token') }, t: query['t'], y: text('r') }), VICTIM)
+    })
+    assert.equal(await network.settle(victim.bootstrap(['90.1.1.1:1234'])), 1)
+    assert.equal(await network.settle(victim.announce(bytes(20), 1)), 1)
+    id = bytes(20, 9)
+    assert.equal(await network.settle(victim.announce(bytes(20), 1)), 0)
+    assert.deepEqual(victim.contacts(), [{ id, ...ATTACKER }])
+  })
+
+  it('nobody sends us to our own network, to everybody, or out of the family', async () => {
+    const { network, victim, socket } = await attack()
+    const traps = ['10.0.0.5', '192.168.1.1', '127.0.0.1', '169.254.1.1', '224.0.0.1', '0.0.0.0', '2001:db8::5']
+    const fallen: string[] = []
+    for (const host of traps) network.socket({ host, port: 7 }).onMessage(() => void fallen.push(host))
+    const reachable = network.socket({ host: '91.1.1.1', port: 7 })
+    reachable.onMessage(() => void fallen.push('91.1.1.1'))
+    const contacts = [...traps, '91.1.1.1'].map((host, i) => ({ id: bytes(20, i + 1), host, port: 7 }))
+    const [nodes6, nodes] = [
+      contacts.filter(({ host }) => host.includes(':')),
+      contacts.filter(({ host }) => !host.includes(':')),
+    ]
+    socket.onMessage(message => {
+      const query = decodeBencode(message)
+      if (!isDict(query) || !(query['t'] instanceof Uint8Array)) return
+      const values = nodes.map(compactEndpoint)
+      const r = { id: bytes(20, 99), nodes: compactContacts(nodes), nodes6: compactContacts(nodes6), values }
+      socket.send(encode({ r, t: query['t'], y: text('r') }), VICTIM)
+    })
+    await network.settle(victim.bootstrap(['90.1.1.1:1234']))
+    const peers: Endpoint[] = []
+    const read = async (): Promise<void> => {
+      for await (const peer of victim.getPeers(bytes(20))) peers.push(peer)
+    }
+    await network.settle(read())
+    assert.deepEqual([...new Set(fallen)], ['91.1.1.1'])
+    assert.deepEqual(peers, [{ host: '91.1.1.1', port: 7 }])
+  })
+
   it('forged values are not taken: another key, another salt, another number, another value', async () => {
     const { network, victim, socket } = await attack()
     const signer = ed25519Signer(bytes(32))
@@ -329,6 +374,16 @@ describe('hostile datagrams', () => {
       assert.equal(await get(salt), undefined)
     }
     assert.equal(await network.settle(victim.getImmutable(mutableTarget(signer.publicKey, salt))), undefined)
+  })
+
+  it('what nobody understands is limited too', async () => {
+    const network = createMemoryNetwork(SEED)
+    const victim = await network.node([VICTIM])
+    const loud = network.socket(ATTACKER)
+    for (let i = 0; i < 500; i++) loud.send(text('noise'), VICTIM)
+    await network.quiet()
+    const { limited, dropped } = victim.status()
+    assert.deepEqual([limited + dropped, dropped < 45], [500, true])
   })
 
   it('whoever asks too much is not heard, and others are', async () => {

@@ -205,6 +205,15 @@ describe('one node and another', () => {
     assert.ok((await network.settle(later.announce(network.random.bytes(20), 1))) >= 5)
   })
 
+  it('who is silent does not hold up a lookup for as long as his answer is waited for', async () => {
+    const { network, nodes } = await grow(8, { lookupParallelMax: 1 })
+    for (const node of nodes.slice(0, 4)) await node.stop()
+    const before = network.clock.now()
+    await network.settle(at(nodes, 7).announce(network.random.bytes(20), 1))
+    const tookMs = network.clock.now() - before
+    assert.ok(tookMs < 4 * 1_500, `${tookMs} ms for four silent ones of 2000 ms each`)
+  })
+
   it('buckets that nothing changed in are refreshed', async () => {
     const { network, nodes } = await grow(6)
     const before = at(nodes, 1).status().sent['find_node'] ?? 0

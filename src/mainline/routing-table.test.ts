@@ -47,6 +47,9 @@ describe('the routing table', () => {
         table.answered({ id: idSharing(OWN, bits, random), host: `1.2.3.${9 * i + bits}`, port: 1 })
     }
     assert.deepEqual([table.size, table.replacements], [3, 0])
+    const other = new RoutingTable({ clock: new ManualClock() }, OWN)
+    for (let i = 0; i < 6; i++) other.answered({ id: idSharing(OWN, 1, random), host: `1.2.3.${i}`, port: 1 })
+    assert.equal(other.size, 2)
     const exempt = new RoutingTable({ clock: new ManualClock() }, OWN, { isLoopbackExempt: true })
     for (let port = 1; port <= 8; port++) exempt.answered({ id: idSharing(OWN, 0, random), host: '127.0.0.1', port })
     assert.equal(exempt.size, 8)
