@@ -15,7 +15,6 @@ interface OtherDht {
   once(event: string, listener: (...args: never[]) => void): void
   listen(port: number, address: string): void
   address(): { readonly port: number }
-  addNode(node: { readonly host: string; readonly port: number }): void
   lookup(infoHash: Buffer, done: (error: Error | null) => void): void
   announce(infoHash: Buffer, port: number, done: (error: Error | null) => void): void
   put(item: object, done: (error: Error | null, key: Buffer, stored: number) => void): void

@@ -57,7 +57,6 @@ export async function* findPeers(
         signal: AbortSignal.any([signal, left.signal]),
         onResponse: ({ peers }, from) => {
           peers.filter(peer => overlay.isReachable(peer, from)).forEach(push)
-          return false
         },
       },
       network.options,
@@ -140,7 +139,6 @@ export async function getImmutable(
       onResponse: ({ item }) => {
         value ??= item === undefined ? undefined : checkImmutable(item, target)
         if (value !== undefined) enough.abort()
-        return false
       },
     })
   } catch (error) {
@@ -163,9 +161,8 @@ async function lookUpMutable(
     signal,
     onResponse: ({ item }) => {
       // The signature is checked only of what is newer than what we have.
-      if (item?.seq === undefined || item.seq <= (newest?.seq ?? -1)) return false
+      if (item?.seq === undefined || item.seq <= (newest?.seq ?? -1)) return
       newest = checkMutable(item, asked) ?? newest
-      return false
     },
   })
   return { newest, places }

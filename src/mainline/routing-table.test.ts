@@ -40,6 +40,20 @@ describe('the routing table', () => {
     assert.equal(table.goodContacts, 1)
   })
 
+  it('gives the place of a bad contact to the next one that comes', () => {
+    const table = new RoutingTable({ clock: new ManualClock() }, OWN)
+    const contacts = Array.from({ length: 8 }, (_, i) => contact(i))
+    for (const each of contacts) table.answered(each)
+    const [bad, next] = [contacts[3] ?? contact(3), contact(20)]
+    assert.ok(!table.wants(next))
+    table.failed(bad)
+    table.failed(bad)
+    assert.deepEqual([table.bad(), table.size, table.wants(next)], [[bad], 8, true])
+    assert.equal(table.answered(next), undefined)
+    assert.deepEqual([table.bad(), table.size, table.replacements], [[], 8, 0])
+    assert.ok(table.contacts().includes(next))
+  })
+
   it('takes two of a prefix in a bucket and three in all', () => {
     const table = new RoutingTable({ clock: new ManualClock() }, OWN)
     for (let i = 0; i < 6; i++) {

@@ -12,8 +12,8 @@ export type Traversal = {
   readonly signal?: AbortSignal | undefined
   /** To begin with, beside those of the table. */
   readonly seeds?: readonly Contact[]
-  /** Each answer as it comes. True: that is enough. */
-  readonly onResponse?: (response: KrpcResponse, contact: Contact) => boolean | undefined
+  /** Each answer as it comes. */
+  readonly onResponse?: (response: KrpcResponse, contact: Contact) => void
 }
 
 /** A node near the target that has answered, and the token that it gave. */
@@ -64,10 +64,7 @@ export function traverse(
         lookup.add(overlay.usable(contacts, contact))
         lookup.answered(contact)
         if (token !== undefined) tokens.set(contact, token)
-        if (onResponse?.(answer.response, contact) === true) {
-          end()
-          return
-        }
+        onResponse?.(answer.response, contact)
       }
       step()
     }
