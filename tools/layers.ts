@@ -16,6 +16,7 @@ export const LAYERS: Readonly<Record<string, number>> = {
   keyring: 4,
   net: 4,
   engine: 4,
+  mainline: 4,
   pipeline: 5,
   node: 6,
   api: 7,
@@ -33,6 +34,7 @@ export const OWNED_PACKAGES: ReadonlyArray<readonly [RegExp, ...string[]]> = [
   [/^@libp2p\/peer-id$/, 'crypto', 'net'],
   [/^(?:libp2p$|@libp2p\/(?:tcp|tls|noise|yamux|mdns|identify|interface)|@multiformats\/)/, 'net'],
   [/^node:sqlite$/, 'storage'],
+  [/^bencode$/, 'mainline'],
   [/^fastify/, 'api'],
   [/^commander$/, 'cli'],
 ]

@@ -8,6 +8,7 @@ import { liveStages } from './live/stages.ts'
 import { addresses } from './pure/addresses.ts'
 import { bodies } from './pure/bodies.ts'
 import { canaries } from './pure/canaries.ts'
+import { datagrams } from './pure/datagrams.ts'
 import { frames } from './pure/frames.ts'
 import { handshakes } from './pure/handshakes.ts'
 import { jsonMessages } from './pure/json-messages.ts'
@@ -37,6 +38,7 @@ export const FUZZERS: readonly Fuzzer[] = [
   jsonMessages,
   stageStreams,
   addresses,
+  datagrams,
   liveHellos,
   liveSessions,
   liveStages,
