@@ -15,6 +15,7 @@ export const LAYERS: Readonly<Record<string, number>> = {
   storage: 4,
   keyring: 4,
   net: 4,
+  nat: 4,
   engine: 4,
   pipeline: 5,
   node: 6,
@@ -33,6 +34,7 @@ export const OWNED_PACKAGES: ReadonlyArray<readonly [RegExp, ...string[]]> = [
   [/^@libp2p\/peer-id$/, 'crypto', 'net'],
   [/^(?:libp2p$|@libp2p\/(?:tcp|tls|noise|yamux|mdns|identify|interface)|@multiformats\/)/, 'net'],
   [/^node:sqlite$/, 'storage'],
+  [/^werift$/, 'nat'],
   [/^fastify/, 'api'],
   [/^commander$/, 'cli'],
 ]

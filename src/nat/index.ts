@@ -1,0 +1,3 @@
+/** What kind of network a node sits in, and how it is reached there: STUN, detection, port mapping, ICE and TURN. */
+export * from './limits.ts'
+export type * from './types.ts'
