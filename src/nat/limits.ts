@@ -85,7 +85,7 @@ export const MAPPINGS_MAX = 16
 export const PMP_RTO_MS = 250
 
 /** How often one NAT-PMP or PCP request is sent. */
-export const PMP_SENDS_MAX = 4
+export const PMP_SENDS_MAX = 3
 
 /** Bytes of a NAT-PMP or PCP answer that is looked at (RFC 6887, 7). */
 export const PMP_ANSWER_BYTES_MAX = 1_100

@@ -20,6 +20,8 @@ export type UdpOptions = {
   readonly address?: string
   /** @default one that is free */
   readonly port?: number
+  /** Whether packets to groups leave through the interface that has `address`. @default the system chooses one */
+  readonly isMulticast?: boolean
 }
 
 /** @throws NatError NAT_SOCKET_FAILED */

@@ -28,6 +28,7 @@ export async function openUdp(options: UdpOptions = {}): Promise<UdpSocket> {
   socket.bind({ port: options.port ?? 0, address, exclusive: true }, () => bound.resolve())
   try {
     await bound.promise
+    if (options.isMulticast === true) socket.setMulticastInterface(address)
   } catch (error) {
     socket.close()
     throw error
