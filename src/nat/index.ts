@@ -2,3 +2,4 @@
 export * from './limits.ts'
 export type * from './types.ts'
 export { openUdp } from './udp.ts'
+export { createPortMapper, gatewayProtocols } from './port-mapper.ts'

@@ -108,6 +108,8 @@ class LeaseKeeper implements PortMapper {
     if (known !== undefined) {
       await known.turn
       if (known.mapping !== undefined) return known.mapping
+      // Whoever waited for somebody else's attempt makes one of his own when that failed.
+      if (this.#entries.get(key) !== known) return this.map(request)
     } else if (this.#entries.size >= MAPPINGS_MAX) {
       const fault = { code: 'NAT_MAPPINGS_FULL', mappingsMax: MAPPINGS_MAX } as const
       throw new NatError(fault, `no more than ${MAPPINGS_MAX} ports can be mapped`)
