@@ -46,6 +46,7 @@ export const ENTRY_POINTS: ReadonlySet<string> = new Set([
   'src/engine/child/lifeline.ts',
   'test/peers/json-only.ts',
   'test/peers/map-ports.ts',
+  'test/peers/ice-nowhere.ts',
   'test/peers/unknown-version.ts',
   'test/peers/v1-only.ts',
 ])

@@ -117,6 +117,9 @@ export const ICE_STUN_SERVERS_MAX = 4
 /** Gathering candidates, in milliseconds. What has come by then is used. */
 export const ICE_GATHER_MS_MAX = 6_000
 
+/** Waiting for one STUN or TURN server while gathering, in milliseconds. */
+export const ICE_SERVER_MS_MAX = 2_500
+
 /** From the other side's description to a pair that works, in milliseconds. */
 export const ICE_CONNECT_MS_MAX = 20_000
 

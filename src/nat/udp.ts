@@ -21,7 +21,9 @@ export async function openUdp(options: UdpOptions = {}): Promise<UdpSocket> {
     bound.reject(new NatError({ code: 'NAT_SOCKET_FAILED' }, 'the UDP socket could not be opened', { cause: error }))
   })
   socket.on('close', () => ended.resolve())
-  socket.on('message', (bytes, from) => {
+  socket.on('message', (buffer, from) => {
+    // A plain array: a Buffer's `slice` would be a view where everybody expects a copy.
+    const bytes = new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength)
     const source = { address: withoutZone(from.address), port: from.port }
     for (const listener of listeners) listener(bytes, source)
   })

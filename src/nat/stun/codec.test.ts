@@ -43,6 +43,15 @@ test('the vectors of RFC 5769 are read, and their integrity holds', () => {
   }
 })
 
+test('reading a datagram of Node leaves it as it was, and keeps nothing of it', () => {
+  const datagram = Buffer.from(REQUEST)
+  const message = decoded(datagram)
+  assert.equal(isAuthentic(datagram, message, PASSWORD), true)
+  assert.equal(toHex(datagram), toHex(REQUEST))
+  datagram.fill(0)
+  assert.equal(toHex(message.transactionId), toHex(REQUEST.subarray(8, 20)))
+})
+
 test('one changed bit makes the fingerprint wrong, or the message another thing', () => {
   for (let bit = 0; bit < REQUEST.byteLength * 8; bit++) {
     const changed = REQUEST.slice()

@@ -90,7 +90,7 @@ export function decodeStun(bytes: Uint8Array): StunMessage | StunFault {
   }
   const parts = partsOf(view)
   if (parts === undefined) return invalid('attribute')
-  const transactionId = bytes.slice(8, STUN_HEADER_BYTES)
+  const transactionId = copyOf(bytes.subarray(8, STUN_HEADER_BYTES))
   const found = new Map<number, Uint8Array>()
   let integrityAt: number | undefined
   let hasFingerprint = false
@@ -276,9 +276,14 @@ function maskOf(transactionId: Uint8Array): Uint8Array {
 
 /** The header's length counts MESSAGE-INTEGRITY, and nothing after it, while its code is made. */
 function integrityOf(before: Uint8Array, key: Uint8Array): Uint8Array {
-  const header = before.slice(0, STUN_HEADER_BYTES)
+  const header = copyOf(before.subarray(0, STUN_HEADER_BYTES))
   new DataView(header.buffer).setUint16(2, before.byteLength - STUN_HEADER_BYTES + 4 + INTEGRITY_BYTES)
   return hmacSha1(key, header, before.subarray(STUN_HEADER_BYTES))
+}
+
+/** `slice` of a Node `Buffer`, which datagrams come in, copies nothing. */
+function copyOf(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(bytes)
 }
 
 function fingerprintOf(before: Uint8Array): number {
