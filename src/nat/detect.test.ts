@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { ManualClock, seededRandom, systemClock, systemRandom } from '#base'
 import { type SimulatedNatOptions, SimulatedNetwork } from '../../test/support/simulated-network.ts'
 import { detectNat, type NatReport } from './detect.ts'
-import { openStunSockets, StunServer } from './stun/server.ts'
+import { closeStunSockets, createStunServer, openStunSockets } from './stun/server.ts'
 import type { NatKind } from './types.ts'
 import { openUdp } from './udp.ts'
 
@@ -33,8 +33,8 @@ async function detectBehind(
     const two = options.hasTwoAddresses !== false
     const addresses = two ? (['192.0.2.1', '192.0.2.2'] as const) : (['192.0.2.1'] as const)
     const sockets = await openStunSockets(network.machine('192.0.2.1'), addresses, [3478, 3479])
-    new StunServer({ clock, sockets })
-    new StunServer({ clock, sockets: { first: await network.machine('198.51.100.1')({ port: 3478 }) } })
+    createStunServer({ clock, sockets })
+    createStunServer({ clock, sockets: { first: await network.machine('198.51.100.1')({ port: 3478 }) } })
   }
   const servers = ['192.0.2.1', '198.51.100.1'].map(address => ({ address, port: 3478 }))
   const deps = { clock, random: seededRandom(1), openUdp: network.machine(INSIDE, nat) }
@@ -111,7 +111,7 @@ test('servers that say nothing: blocked, within the deadline', async () => {
 test('real sockets on loopback: no NAT', async t => {
   const sockets = await openStunSockets(openUdp, ['127.0.0.1', '127.0.0.2']).catch(() => undefined)
   if (sockets === undefined) return t.skip('this system has no second loopback address')
-  const server = new StunServer({ clock: systemClock, sockets })
+  const server = createStunServer({ clock: systemClock, sockets })
   try {
     const report = await detectNat(
       { clock: systemClock, random: systemRandom, openUdp },
@@ -121,7 +121,6 @@ test('real sockets on loopback: no NAT', async t => {
     assert.equal(report.filtering, 'endpoint-independent')
   } finally {
     server.close()
-    const { first, others } = sockets
-    await Promise.all([first, others?.port, others?.address, others?.both].map(each => each?.close()))
+    await closeStunSockets(sockets)
   }
 })

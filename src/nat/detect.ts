@@ -9,12 +9,7 @@ import type { Clock, Random } from '#base'
 import { withDeadline } from '#base'
 import { type FilteringTest, type NatVerdict, type Observation, udpVerdictOf } from './detection.ts'
 import { isPrivate, isUnicast } from './ip.ts'
-import {
-  DETECTION_ANSWER_MS_MAX,
-  DETECTION_MS_MAX,
-  DETECTION_SERVERS_MAX,
-  DETECTION_SOCKETS_MAX,
-} from './limits.ts'
+import { DETECTION_ANSWER_MS_MAX, DETECTION_MS_MAX, DETECTION_SERVERS_MAX, DETECTION_SOCKETS_MAX } from './limits.ts'
 import { type BindingAnswer, StunClient } from './stun/client.ts'
 import type { Endpoint, OpenUdp, UdpSocket } from './types.ts'
 

@@ -65,19 +65,11 @@ export function udpVerdictOf(evidence: UdpEvidence): NatVerdict {
  * allows is assumed: whoever plans with it is at worst pleasantly surprised.
  */
 export function natKindOf(mapping: MappingBehaviour, filtering: FilteringBehaviour): NatKind {
-  switch (mapping) {
-    case 'direct':
-      return 'none'
-    case 'endpoint-independent':
-      if (filtering === 'endpoint-independent') return 'full-cone'
-      return filtering === 'address-dependent' ? 'restricted' : 'port-restricted'
-    case 'address-dependent':
-    case 'address-and-port-dependent':
-    case 'endpoint-dependent':
-      return 'symmetric'
-    case 'unknown':
-      return 'unknown'
-  }
+  if (mapping === 'unknown') return 'unknown'
+  if (mapping === 'direct') return 'none'
+  if (mapping !== 'endpoint-independent') return 'symmetric'
+  if (filtering === 'endpoint-independent') return 'full-cone'
+  return filtering === 'address-dependent' ? 'restricted' : 'port-restricted'
 }
 
 /**
@@ -157,7 +149,9 @@ function commonAddress(observations: readonly Observation[]): string | undefined
 }
 
 /** Each mapping once, in the order of its first packet. */
-function samplesOf(observations: readonly Observation[]): { readonly insidePort: number; readonly outsidePort: number }[] {
+function samplesOf(
+  observations: readonly Observation[],
+): { readonly insidePort: number; readonly outsidePort: number }[] {
   const seen = new Set<string>()
   const samples = observations.map(each => ({ insidePort: each.localPort, outsidePort: each.observed.port }))
   return samples.filter(({ insidePort, outsidePort }) => {

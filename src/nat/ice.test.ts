@@ -8,7 +8,7 @@ import { type IceDescription, parseIceDescription } from './ice-description.ts'
 import { IceGuard } from './ice-guard.ts'
 import { ICE_CANDIDATES_MAX, ICE_CHECKS_BURST_MAX, ICE_DATAGRAM_BYTES_MAX } from './limits.ts'
 import { encodeStun, type StunEncoding } from './stun/codec.ts'
-import { StunServer } from './stun/server.ts'
+import { createStunServer } from './stun/server.ts'
 import { openUdp } from './udp.ts'
 
 const DEPS = { clock: systemClock, random: systemRandom, log: silentLogger, openUdp }
@@ -57,7 +57,7 @@ test('two agents on loopback connect, and datagrams cross both ways', async t =>
 
 test('all STUN servers are asked, one that is silent among them, and what they see is told once', async t => {
   const sockets = await Promise.all([1, 2, 3].map(() => openUdp({ address: '127.0.0.1' })))
-  const servers = sockets.slice(0, 2).map(first => new StunServer({ clock: systemClock, sockets: { first } }))
+  const servers = sockets.slice(0, 2).map(first => createStunServer({ clock: systemClock, sockets: { first } }))
   t.after(async () => {
     for (const server of servers) server.close()
     await Promise.all(sockets.map(socket => socket.close()))
@@ -78,10 +78,15 @@ test('all STUN servers are asked, one that is silent among them, and what they s
     ],
   )
   assert.equal(candidates[0]?.port, candidates[1]?.port)
-  assert.deepEqual(servers.map(server => server.counts.answered), [1, 1])
+  assert.deepEqual(
+    servers.map(server => server.counts.answered),
+    [1, 1],
+  )
 })
 
-test('through a TURN server alone two agents connect, and it is told when they leave', { skip: turnServerMissing() }, async t => {
+test('through a TURN server alone two agents connect, and it is told when they leave', {
+  skip: turnServerMissing(),
+}, async t => {
   const turn = await startTurnServer(t)
   const [a, b] = await agentPair(t, { isRelayOnly: true, turn })
   const offer = a.gather()
@@ -99,7 +104,10 @@ test('through a TURN server alone two agents connect, and it is told when they l
 test('a TURN server that does not answer is left out', async t => {
   const silent = await openUdp({ address: '127.0.0.1' })
   t.after(() => silent.close())
-  const [agent] = await agentPair(t, { isRelayOnly: true, turn: { server: silent.local, username: 'u', password: 'p' } })
+  const [agent] = await agentPair(t, {
+    isRelayOnly: true,
+    turn: { server: silent.local, username: 'u', password: 'p' },
+  })
   assert.deepEqual((await agent.gather()).candidates, [])
 })
 
@@ -134,7 +142,16 @@ test('a description of a peer is bounded, and names of machines and this machine
   const good = { ufrag: 'abcd', password: 'p'.repeat(22), candidates: [candidate] }
   assert.deepEqual(parseIceDescription(good), good)
   const withAddress = (address: string): unknown => ({ ...good, candidates: [{ ...candidate, address }] })
-  for (const address of ['127.0.0.1', '::1', 'localhost', 'a.local', '0.0.0.0', '255.255.255.255', '224.0.0.1', '::ffff:127.0.0.1']) {
+  for (const address of [
+    '127.0.0.1',
+    '::1',
+    'localhost',
+    'a.local',
+    '0.0.0.0',
+    '255.255.255.255',
+    '224.0.0.1',
+    '::ffff:127.0.0.1',
+  ]) {
     assert.deepEqual(parseIceDescription(withAddress(address)).candidates, [], address)
   }
   assert.equal(parseIceDescription(withAddress('127.0.0.1'), { isLocal: true }).candidates.length, 1)
@@ -177,7 +194,11 @@ test('only who proves that he has our password is heard', () => {
   const guard = new IceGuard({ clock: systemClock }, LOCAL)
   const data = Uint8Array.of(0x80, 1)
   assert.equal(guard.admits(data, PEER), false)
-  const unsigned = encodeStun({ class: 'request', transactionId: new Uint8Array(12), attributes: { username: 'us:them' } })
+  const unsigned = encodeStun({
+    class: 'request',
+    transactionId: new Uint8Array(12),
+    attributes: { username: 'us:them' },
+  })
   assert.equal(guard.admits(unsigned, PEER), false)
   assert.equal(guard.admits(check({ integrityKey: new Uint8Array(32) }), PEER), false)
   assert.equal(guard.admits(check({ attributes: { username: 'others:them' } }), PEER), false)
@@ -205,9 +226,9 @@ test('checks are bounded, whatever address they come from', () => {
   assert.equal(admitted, ICE_CHECKS_BURST_MAX)
 })
 
-test('ten thousand damaged checks are not admitted', () => {
+test('ten thousand damaged checks are not admitted', t => {
   const seed = 0x1ce
-  console.log(`seed ${seed}`)
+  t.diagnostic(`seed ${seed}`)
   const random = seededRandom(seed)
   const guard = new IceGuard({ clock: systemClock }, LOCAL)
   const whole = check()
@@ -225,7 +246,7 @@ test('ten thousand damaged checks are not admitted', () => {
 
 test('strangers change nothing: a path keeps working under unsigned requests and data from elsewhere', async t => {
   const seed = 0x57a
-  console.log(`seed ${seed}`)
+  t.diagnostic(`seed ${seed}`)
   const random = seededRandom(seed)
   const [a, b] = await agentPair(t, {})
   const [pathA, pathB] = await connected(a, b)
@@ -244,12 +265,10 @@ test('strangers change nothing: a path keeps working under unsigned requests and
 const unshare = ['-rn', process.execPath, 'test/peers/ice-nowhere.ts'] as const
 const canUnshare = spawnSync('unshare', ['-rn', 'true']).status === 0
 
-test(
-  'candidates that no route leads to do not end the process',
-  { skip: canUnshare ? false : 'needs unshare -rn: a network namespace of its own' },
-  () => {
-    const { stdout, stderr, status } = spawnSync('unshare', unshare, { encoding: 'utf8', timeout: 60_000 })
-    assert.equal(stdout.trim(), 'NAT_ICE_FAILED', stderr)
-    assert.equal(status, 0)
-  },
-)
+test('candidates that no route leads to do not end the process', {
+  skip: canUnshare ? false : 'needs unshare -rn: a network namespace of its own',
+}, () => {
+  const { stdout, stderr, status } = spawnSync('unshare', unshare, { encoding: 'utf8', timeout: 60_000 })
+  assert.equal(stdout.trim(), 'NAT_ICE_FAILED', stderr)
+  assert.equal(status, 0)
+})

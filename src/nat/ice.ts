@@ -2,12 +2,13 @@
  * A UDP path to a peer through NATs and firewalls, by ICE (RFC 8445) with STUN and TURN (RFC 8656): both sides gather
  * candidates, exchange descriptions by some other way, and try all pairs until one works.
  *
- * The agent is werift's. Around it: our own bounds and deadlines; several STUN servers; `ice-guard.ts` before its sockets;
- * errors of its sockets caught, which end the process otherwise; and a TURN allocation is given back at the end. It is loaded
- * when the first agent is made: it takes a fifth of a second and 30 MB.
+ * The agent is werift's. Around it: our own bounds and deadlines; several STUN servers and never one of somebody else's;
+ * `ice-guard.ts` before its sockets; names and passwords of the length that the RFC wants; and a TURN allocation is given back
+ * at the end. It is loaded when the first agent is made: it takes a fifth of a second and 30 MB.
  *
  * What crosses is datagrams: not encrypted, not authenticated, in any order, perhaps twice, perhaps never.
  */
+import type * as WeriftModule from 'werift'
 import type { Candidate, CandidatePair, Connection, StunOverTurnProtocol, StunProtocol } from 'werift'
 import type { Clock, Logger, Random } from '#base'
 import { messageOf, toHex, withDeadline } from '#base'
@@ -83,7 +84,7 @@ export interface IceAgent {
   close(): Promise<void>
 }
 
-type Werift = typeof import('werift')
+type Werift = typeof WeriftModule
 type State = 'new' | 'gathering' | 'gathered' | 'connecting' | 'connected' | 'closed'
 
 /** Makes an agent. It opens no socket before `gather`. */
@@ -191,7 +192,9 @@ class WeriftAgent implements IceAgent {
       this.#deps.log.debug('the TURN server keeps the allocation until it ends', { error: messageOf(error) })
     }
     try {
-      await withDeadline(this.#deps.clock, { what: 'closing', timeoutMs: ICE_CLOSE_MS_MAX }, () => this.#connection.close())
+      await withDeadline(this.#deps.clock, { what: 'closing', timeoutMs: ICE_CLOSE_MS_MAX }, () =>
+        this.#connection.close(),
+      )
     } catch (error) {
       this.#deps.log.warn('the ICE agent did not close', { error: messageOf(error) })
     }
@@ -208,8 +211,8 @@ class WeriftAgent implements IceAgent {
   }
 
   /**
-   * Gives the agent the TURN server where that answers a STUN request. The agent's socket to it can only be guarded once it
-   * has an allocation; until then a network error (no route, say) would end the process.
+   * Gives the agent the TURN server where that answers a STUN request. The agent would ask one that is not there for longer
+   * than we wait, and its socket has nobody who hears its errors before there is an allocation.
    */
   async #useTurn(signal: AbortSignal): Promise<void> {
     const server = this.#options.turn?.server
@@ -319,7 +322,9 @@ class WeriftAgent implements IceAgent {
 
   #relayProtocols(): StunOverTurnProtocol[] {
     const { StunOverTurnProtocol } = this.#werift
-    return this.#protocols().filter(protocol => protocol instanceof StunOverTurnProtocol) as StunOverTurnProtocol[]
+    return this.#protocols().filter(
+      (protocol): protocol is StunOverTurnProtocol => protocol instanceof StunOverTurnProtocol,
+    )
   }
 
   /** The agent's sockets. It has no public way to them, and there is none other to guard what they receive. */
@@ -356,7 +361,7 @@ class WeriftAgent implements IceAgent {
     }
   }
 
-  /** An 'error' event without a listener ends the process; a datagram that cannot be sent is reason enough for one. */
+  /** An 'error' event without a listener ends the process, and the agent listens to none. */
   #catchErrors(transport: unknown): void {
     if (!(transport instanceof this.#werift.UdpTransport)) return
     transport.socket.on('error', error => this.#deps.log.debug('a datagram was not sent', { error: error.message }))

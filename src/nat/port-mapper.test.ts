@@ -45,7 +45,13 @@ for (const speaks of ['pcp', 'nat-pmp'] as const) {
       isPublic: true,
     })
     await mapper.map({ protocol: 'tcp', internalPort: 4000 })
-    assert.deepEqual([...gateway.mappings], [['udp 4000', 4321], ['tcp 4000', 4000]])
+    assert.deepEqual(
+      [...gateway.mappings],
+      [
+        ['udp 4000', 4321],
+        ['tcp 4000', 4000],
+      ],
+    )
     await mapper.unmap({ protocol: 'udp', internalPort: 4000 })
     assert.deepEqual([...gateway.mappings.keys()], ['tcp 4000'])
     await mapper.stop()
@@ -56,7 +62,7 @@ for (const speaks of ['pcp', 'nat-pmp'] as const) {
   test(`${speaks}: garbage from the gateway is passed over`, async t => {
     const { gateway, mapper } = await setUp(t, speaks)
     const seed = 0x9a7e
-    console.log(`seed ${seed}`)
+    t.diagnostic(`seed ${seed}`)
     const random = seededRandom(seed)
     for (let turn = 0; turn < 200; turn++) {
       const noise = random.bytes(random.uint32() % 64)
@@ -70,7 +76,12 @@ for (const speaks of ['pcp', 'nat-pmp'] as const) {
 }
 
 /** A way whose gateway is the test. */
-function scripted(): { readonly way: MappingProtocol; grant: PortMapping | Error; calls: number; unmapped: PortMapping[] } {
+function scripted(): {
+  readonly way: MappingProtocol
+  grant: PortMapping | Error
+  calls: number
+  unmapped: PortMapping[]
+} {
   const script = {
     grant: new Error('down') as PortMapping | Error,
     calls: 0,
@@ -154,7 +165,11 @@ test('a mapping whose gateway falls silent is lost when the lease ends, and foun
 
 test('a way that fails gives place to the next, one that never answers is bounded, and reasons are told', async () => {
   const clock = new ManualClock()
-  const never: MappingProtocol = { name: 'never', map: () => new Promise(() => undefined), unmap: async () => undefined }
+  const never: MappingProtocol = {
+    name: 'never',
+    map: () => new Promise(() => undefined),
+    unmap: async () => undefined,
+  }
   const script = scripted()
   const deps = { clock, random: seededRandom(1), log: silentLogger, protocols: async () => [never, script.way] }
   const mapper = createPortMapper(deps)
@@ -177,7 +192,12 @@ test('a way that fails gives place to the next, one that never answers is bounde
 test('mappings are bounded, and one port is mapped once', async () => {
   const script = scripted()
   script.grant = GRANT
-  const deps = { clock: new ManualClock(), random: seededRandom(1), log: silentLogger, protocols: async () => [script.way] }
+  const deps = {
+    clock: new ManualClock(),
+    random: seededRandom(1),
+    log: silentLogger,
+    protocols: async () => [script.way],
+  }
   const mapper = createPortMapper(deps)
   await Promise.all([7, 7, 7].map(internalPort => mapper.map({ protocol: 'udp', internalPort })))
   assert.equal(script.calls, 1)
@@ -195,7 +215,11 @@ test('a machine without a gateway: no mapping, and no wait', async () => {
 })
 
 test('stop ends a call that is under way', async () => {
-  const never: MappingProtocol = { name: 'never', map: () => new Promise(() => undefined), unmap: async () => undefined }
+  const never: MappingProtocol = {
+    name: 'never',
+    map: () => new Promise(() => undefined),
+    unmap: async () => undefined,
+  }
   const deps = { clock: new ManualClock(), random: seededRandom(1), log: silentLogger, protocols: async () => [never] }
   const mapper = createPortMapper(deps)
   const pending = mapper.map({ protocol: 'udp', internalPort: 7 })

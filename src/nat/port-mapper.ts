@@ -8,13 +8,7 @@
 import type { CancelTimer, Clock, Logger, Random } from '#base'
 import { messageOf, uniform, withDeadline } from '#base'
 import { closed, NatError } from './errors.ts'
-import {
-  MAPPING_LEASE_SECONDS,
-  MAPPING_MS_MAX,
-  MAPPING_RETRY_MS,
-  MAPPINGS_MAX,
-  UNMAPPING_MS_MAX,
-} from './limits.ts'
+import { MAPPING_LEASE_SECONDS, MAPPING_MS_MAX, MAPPING_RETRY_MS, MAPPINGS_MAX, UNMAPPING_MS_MAX } from './limits.ts'
 import { findGateways, type Gateway } from './mapping/gateways.ts'
 import { PMP_PORT, PmpProtocol } from './mapping/pmp.ts'
 import type { MappingProtocol, MappingRequest, PortMapping } from './mapping/types.ts'

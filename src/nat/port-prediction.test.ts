@@ -13,7 +13,12 @@ function samples(outsidePorts: readonly number[]): PortSample[] {
 const one = (outsidePorts: readonly number[]): PortSample[] =>
   outsidePorts.map(outsidePort => ({ insidePort: 40_000, outsidePort }))
 
-type Case = readonly [what: string, samples: readonly PortSample[], pattern: PortPattern['kind'], next: readonly number[]]
+type Case = readonly [
+  what: string,
+  samples: readonly PortSample[],
+  pattern: PortPattern['kind'],
+  next: readonly number[],
+]
 
 const CASES: readonly Case[] = [
   ['nothing', [], 'unknown', []],
@@ -30,7 +35,12 @@ const CASES: readonly Case[] = [
   ['+2 with others in between', samples([5000, 5002, 5008, 5010, 5012]), 'sequence', [5014, 5016, 5018]],
   ['+1 round the end', samples([65_534, 65_535, 1024, 1025]), 'sequence', [1026, 1027, 1028]],
   ['+1 before the end', samples([65_532, 65_533, 65_534]), 'sequence', [65_535, 1024, 1025]],
-  ['inside and outside count', [7, 8, 9].map(i => ({ insidePort: i, outsidePort: i + 5000 })), 'sequence', [5010, 5011, 5012]],
+  [
+    'inside and outside count',
+    [7, 8, 9].map(i => ({ insidePort: i, outsidePort: i + 5000 })),
+    'sequence',
+    [5010, 5011, 5012],
+  ],
   ['random', samples([5000, 61_001, 23_456, 40_404]), 'random', []],
   ['there and back', samples([5000, 5001, 5000, 5001]), 'random', []],
   ['far steps', samples([5000, 5100, 5200, 5300]), 'random', []],
@@ -45,9 +55,9 @@ for (const [what, given, kind, next] of CASES) {
   })
 }
 
-test('random ports are not taken for a pattern', () => {
+test('random ports are not taken for a pattern', t => {
   const seed = 0x9047
-  console.log(`seed ${seed}`)
+  t.diagnostic(`seed ${seed}`)
   const random = seededRandom(seed)
   let found = 0
   for (let turn = 0; turn < 10_000; turn++) {

@@ -55,19 +55,12 @@ export function portPatternOf(samples: readonly PortSample[]): PortPattern {
  */
 export function predictPorts(pattern: PortPattern, insidePort: number, count: number): number[] {
   const wanted = Math.min(count, PREDICTED_PORTS_MAX)
-  switch (pattern.kind) {
-    case 'preserved':
-      return wanted > 0 ? [insidePort] : []
-    case 'offset': {
-      const port = insidePort + pattern.offset
-      return wanted > 0 && port > 0 && port < PORT_COUNT ? [port] : []
-    }
-    case 'sequence':
-      return Array.from({ length: wanted }, (_, index) => stepFrom(pattern.last, pattern.step * (index + 1)))
-    case 'random':
-    case 'unknown':
-      return []
+  if (pattern.kind === 'sequence') {
+    return Array.from({ length: wanted }, (_, index) => stepFrom(pattern.last, pattern.step * (index + 1)))
   }
+  if (wanted < 1 || pattern.kind === 'random' || pattern.kind === 'unknown') return []
+  const port = insidePort + (pattern.kind === 'offset' ? pattern.offset : 0)
+  return port > 0 && port < PORT_COUNT ? [port] : []
 }
 
 function sequenceOf(ports: readonly number[]): PortPattern {
@@ -79,7 +72,9 @@ function sequenceOf(ports: readonly number[]): PortPattern {
   if (best === undefined) return { kind: 'unknown' }
   const [step, count] = best
   const share = count / steps.length
-  const isWhole = steps.every(each => step !== 0 && each % step === 0 && each / step > 0 && Math.abs(each) <= PORT_STEP_MAX)
+  const isWhole = steps.every(
+    each => step !== 0 && each % step === 0 && each / step > 0 && Math.abs(each) <= PORT_STEP_MAX,
+  )
   if (!isWhole || share < SHARE_MIN) return { kind: 'random' }
   return { kind: 'sequence', step, share, last: ports.at(-1) ?? 0 }
 }

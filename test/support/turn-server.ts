@@ -21,7 +21,9 @@ export type TurnServer = {
 
 /** Why there is none; false where there is. */
 export function turnServerMissing(): string | false {
-  return spawnSync('turnserver', ['--version']).error === undefined ? false : 'turnserver (Debian: coturn) is not installed'
+  return spawnSync('turnserver', ['--version']).error === undefined
+    ? false
+    : 'turnserver (Debian: coturn) is not installed'
 }
 
 export async function startTurnServer(t: TestContext): Promise<TurnServer> {
@@ -39,10 +41,11 @@ async function tryToStart(t: TestContext): Promise<TurnServer | undefined> {
   const directory = mkdtempSync(join(tmpdir(), 'koinon-turn-'))
   const username = 'koinon'
   const password = 'test-only'
+  const flags = '-n --lt-cred-mech --allow-loopback-peers --no-cli --no-tls --no-dtls --no-tcp --verbose'
+  const places = `--listening-ip=127.0.0.1 --relay-ip=127.0.0.1 --listening-port=${port} --realm=koinon.test`
   const args = [
-    ...['-n', '--lt-cred-mech', '--allow-loopback-peers', '--no-cli', '--no-tls', '--no-dtls', '--no-tcp', '--verbose'],
-    ...['--listening-ip=127.0.0.1', '--relay-ip=127.0.0.1', `--listening-port=${port}`, '--realm=koinon.test'],
-    ...[`--user=${username}:${password}`, '--log-file=stdout', `--pidfile=${join(directory, 'pid')}`],
+    ...`${flags} ${places} --user=${username}:${password} --log-file=stdout`.split(' '),
+    `--pidfile=${join(directory, 'pid')}`,
     `--userdb=${join(directory, 'turndb')}`,
   ]
   const child = spawn('turnserver', args, { stdio: ['ignore', 'pipe', 'ignore'], cwd: directory })

@@ -34,7 +34,9 @@ export function gatewaysOf(table: string, interfaces: Interfaces): Gateway[] {
       return destination === '00000000' && mask === '00000000' && /^[0-9A-F]{8}$/.test(gateway ?? '')
     })
     .flatMap(([name = '', , gateway = '']) => {
-      const address = addressOfBytes(Uint8Array.from([6, 4, 2, 0], at => Number.parseInt(gateway.slice(at, at + 2), 16)))
+      const address = addressOfBytes(
+        Uint8Array.from([6, 4, 2, 0], at => Number.parseInt(gateway.slice(at, at + 2), 16)),
+      )
       const local = interfaces[name]?.find(info => info.family === 'IPv4')
       return local === undefined || address === '0.0.0.0' ? [] : [{ address, localAddress: local.address }]
     })

@@ -29,7 +29,9 @@ export function askGateway(ask: HttpRequest): Promise<HttpAnswer> {
           if (size > UPNP_BODY_BYTES_MAX) outgoing.destroy(new Error('the answer is too long'))
           else chunks.push(chunk)
         })
-        incoming.on('end', () => resolve({ status: incoming.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') }))
+        incoming.on('end', () =>
+          resolve({ status: incoming.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') }),
+        )
         incoming.on('error', reject)
         // A connection that breaks off before the end emits no error of its own on the answer in every case.
         incoming.on('close', () => reject(new Error('the answer broke off')))

@@ -145,7 +145,8 @@ export function granted(
   const isPermanent = via === 'upnp' && leaseSeconds === 0
   if (!isPermanent && leaseSeconds < MAPPING_LEASE_SECONDS_MIN) throw new Error(`granted for ${leaseSeconds} s only`)
   if (!isUnicast(externalAddress)) throw new Error('the gateway has no address outside')
-  if (!Number.isInteger(externalPort) || externalPort < 1 || externalPort > 65_535) throw new Error('no port was granted')
+  if (!Number.isInteger(externalPort) || externalPort < 1 || externalPort > 65_535)
+    throw new Error('no port was granted')
   const { protocol, internalPort } = request
   const isPublic = !isPrivate(externalAddress)
   return { protocol, internalPort, via, externalAddress, externalPort, leaseSeconds, isPublic }

@@ -23,7 +23,10 @@ export interface MappingProtocol {
   /** For reasons and logs. */
   readonly name: string
   /** Maps, or renews what is mapped. Rejects where the gateway does not answer or does not want to. */
-  map(request: MappingRequest, options: { readonly leaseSeconds: number; readonly signal: AbortSignal }): Promise<PortMapping>
+  map(
+    request: MappingRequest,
+    options: { readonly leaseSeconds: number; readonly signal: AbortSignal },
+  ): Promise<PortMapping>
   /** Takes a mapping back. */
   unmap(mapping: PortMapping, options: { readonly signal: AbortSignal }): Promise<void>
 }

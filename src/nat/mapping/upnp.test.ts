@@ -18,11 +18,16 @@ const service = (type: string, url: string): string =>
   `<service><serviceType>${type}</serviceType><controlURL>${url}</controlURL></service>`
 
 /** An old gateway, version 1: no AddAnyPortMapping. What it answers to AddPortMapping is the test's. */
-async function oldGateway(t: TestContext, options: { readonly body?: string; readonly refuse?: (call: string) => number }) {
+async function oldGateway(
+  t: TestContext,
+  options: { readonly body?: string; readonly refuse?: (call: string) => number },
+) {
   const calls: string[] = []
   const server = createServer((incoming, outgoing) => {
     if (incoming.method === 'GET') {
-      outgoing.end(options.body ?? `<root><device><serviceList>${service(WANIP1, '/control')}</serviceList></device></root>`)
+      outgoing.end(
+        options.body ?? `<root><device><serviceList>${service(WANIP1, '/control')}</serviceList></device></root>`,
+      )
       return
     }
     let body = ''
@@ -33,7 +38,9 @@ async function oldGateway(t: TestContext, options: { readonly body?: string; rea
       const error = options.refuse?.(calls.at(-1) ?? '') ?? 0
       if (error !== 0) outgoing.writeHead(500)
       const address = '<NewExternalIPAddress>203.0.113.9</NewExternalIPAddress>'
-      outgoing.end(error === 0 ? `<s:Body>${address}</s:Body>` : `<UPnPError><errorCode>${error}</errorCode></UPnPError>`)
+      outgoing.end(
+        error === 0 ? `<s:Body>${address}</s:Body>` : `<UPnPError><errorCode>${error}</errorCode></UPnPError>`,
+      )
     })
   })
   server.listen(0, '127.0.0.1')

@@ -189,7 +189,10 @@ export function decodeSearchAnswer(bytes: Uint8Array, from: Endpoint): URL | und
   const lines = new TextDecoder('latin1').decode(bytes).split('\r\n')
   if (!/^HTTP\/1\.[01] 200\b/.test(lines[0] ?? '')) return undefined
   const header = (name: string): string | undefined =>
-    lines.find(line => line.toLowerCase().startsWith(`${name}:`))?.slice(name.length + 1).trim()
+    lines
+      .find(line => line.toLowerCase().startsWith(`${name}:`))
+      ?.slice(name.length + 1)
+      .trim()
   if (!DEVICES.includes(header('st') ?? '')) return undefined
   const location = URL.parse(header('location') ?? '')
   if (location === null || location.protocol !== 'http:' || location.username !== '') return undefined

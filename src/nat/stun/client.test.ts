@@ -6,7 +6,7 @@ import type { Endpoint, UdpSocket } from '../types.ts'
 import { openUdp } from '../udp.ts'
 import { StunClient } from './client.ts'
 import { decodeStun, encodeStun } from './codec.ts'
-import { StunServer } from './server.ts'
+import { createStunServer } from './server.ts'
 
 const SERVER: Endpoint = { address: '192.0.2.1', port: 3478 }
 const SEEN: Endpoint = { address: '198.51.100.7', port: 5555 }
@@ -15,7 +15,7 @@ const SEEN: Endpoint = { address: '198.51.100.7', port: 5555 }
 function wire(): {
   readonly socket: UdpSocket
   readonly sent: Uint8Array[]
-  receive(bytes: Uint8Array, from: Endpoint): void
+  readonly receive: (bytes: Uint8Array, from: Endpoint) => void
 } {
   const sent: Uint8Array[] = []
   const listeners = new Set<(bytes: Uint8Array, from: Endpoint) => void>()
@@ -114,9 +114,9 @@ test('the requests under way are bounded, end with their signal, and with the cl
   await assert.rejects(client.binding(SERVER), { code: 'NAT_CLOSED' })
 })
 
-test('ten thousand damaged answers change nothing, and the right one still counts', async () => {
+test('ten thousand damaged answers change nothing, and the right one still counts', async t => {
   const seed = 0xc11e
-  console.log(`seed ${seed}`)
+  t.diagnostic(`seed ${seed}`)
   const random = seededRandom(seed)
   const { socket, sent, receive } = wire()
   const client = new StunClient({ socket, clock: new ManualClock(), random })
@@ -138,9 +138,9 @@ test('ten thousand damaged answers change nothing, and the right one still count
   client.close()
 })
 
-test('damaged answers with the right id are refusals at worst', async () => {
+test('damaged answers with the right id are refusals at worst', async t => {
   const seed = 0xbad1d
-  console.log(`seed ${seed}`)
+  t.diagnostic(`seed ${seed}`)
   const random = seededRandom(seed)
   for (let turn = 0; turn < 10_000; turn++) {
     const { socket, sent, receive } = wire()
@@ -161,7 +161,7 @@ test('a real server on loopback says which port the client has', async () => {
     openUdp({ address: '127.0.0.1' }),
     openUdp({ address: '127.0.0.1' }),
   ])
-  const server = new StunServer({ clock: systemClock, sockets: { first: serverSocket } })
+  const server = createStunServer({ clock: systemClock, sockets: { first: serverSocket } })
   const client = new StunClient({ socket: clientSocket, clock: systemClock, random: systemRandom })
   try {
     const answer = await client.binding(serverSocket.local)

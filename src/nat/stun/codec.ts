@@ -20,7 +20,7 @@ import type { Endpoint } from '../types.ts'
 /** The method of every STUN message here: it asks where its sender is seen. */
 export const STUN_BINDING = 1
 
-export const STUN_HEADER_BYTES = 20
+const STUN_HEADER_BYTES = 20
 export const STUN_TRANSACTION_BYTES = 12
 
 const COOKIE = 0x2112a442

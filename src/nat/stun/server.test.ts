@@ -8,7 +8,7 @@ import { openUdp } from '../udp.ts'
 import { StunClient } from './client.ts'
 import { decodeStun, encodeStun, type StunMessage } from './codec.ts'
 import { RateTable } from './rate-table.ts'
-import { openStunSockets, StunServer } from './server.ts'
+import { closeStunSockets, createStunServer, openStunSockets } from './server.ts'
 
 const ASKER: Endpoint = { address: '203.0.113.9', port: 999 }
 
@@ -19,7 +19,7 @@ async function serverOf(clock = new ManualClock()) {
   const asker = await network.machine(ASKER.address)({ port: ASKER.port })
   const heard: { readonly bytes: Uint8Array; readonly from: Endpoint }[] = []
   asker.onMessage((bytes, from) => void heard.push({ bytes, from }))
-  const server = new StunServer({ clock, sockets })
+  const server = createStunServer({ clock, sockets })
   const ask = async (bytes: Uint8Array, to = sockets.first.local) => {
     const before = heard.length
     asker.send(bytes, to)
@@ -113,9 +113,9 @@ test('the table of rates is bounded, and everybody together has a bound', () => 
   assert.equal(ipv6.size, 1)
 })
 
-test('ten thousand damaged requests: no exception, and only well-formed requests are answered', async () => {
+test('ten thousand damaged requests: no exception, and only well-formed requests are answered', async t => {
   const seed = 0x5e12
-  console.log(`seed ${seed}`)
+  t.diagnostic(`seed ${seed}`)
   const random = seededRandom(seed)
   const { ask, server, clock } = await serverOf()
   const requests = [
@@ -147,7 +147,7 @@ test('ten thousand damaged requests: no exception, and only well-formed requests
 test('real sockets on two loopback addresses answer from all four places', async t => {
   const sockets = await openStunSockets(openUdp, ['127.0.0.1', '127.0.0.2']).catch(() => undefined)
   if (sockets === undefined) return t.skip('this system has no second loopback address')
-  const server = new StunServer({ clock: systemClock, sockets })
+  const server = createStunServer({ clock: systemClock, sockets })
   const socket = await openUdp({ address: '127.0.0.1' })
   const client = new StunClient({ socket, clock: systemClock, random: systemRandom })
   try {
@@ -166,7 +166,6 @@ test('real sockets on two loopback addresses answer from all four places', async
   } finally {
     client.close()
     server.close()
-    const { first, others } = sockets
-    await Promise.all([first, others?.port, others?.address, others?.both, socket].map(each => each?.close()))
+    await Promise.all([socket.close(), closeStunSockets(sockets)])
   }
 })

@@ -79,7 +79,24 @@ async function openColumn(
   }
 }
 
-export class StunServer {
+/** Closes what `openStunSockets` opened. */
+export async function closeStunSockets({ first, others }: StunSockets): Promise<void> {
+  const all = others === undefined ? [first] : [first, others.port, others.address, others.both]
+  await Promise.all(all.map(socket => socket.close()))
+}
+
+/** Serves STUN on these sockets, at once and until `close`. The sockets stay the caller's, who closes them. */
+export function createStunServer(deps: StunServerDeps): StunServer {
+  return new Server(deps)
+}
+
+export interface StunServer {
+  readonly counts: StunServerCounts
+  /** Idempotent. */
+  close(): void
+}
+
+class Server implements StunServer {
   readonly #sockets: StunSockets
   readonly #rates: RateTable
   readonly #unlisten: (() => void)[] = []
@@ -87,7 +104,6 @@ export class StunServer {
   #limited = 0
   #dropped = 0
 
-  /** Serves at once. The sockets stay the caller's, who closes them. */
   constructor(deps: StunServerDeps) {
     this.#sockets = deps.sockets
     this.#rates = new RateTable({ clock: deps.clock })
@@ -111,7 +127,6 @@ export class StunServer {
     return { answered: this.#answered, limited: this.#limited, dropped: this.#dropped }
   }
 
-  /** Idempotent. */
   close(): void {
     for (const unlisten of this.#unlisten.splice(0)) unlisten()
   }
