@@ -21,11 +21,17 @@ export class IceGuard {
   readonly #password: Uint8Array
   readonly #checks: TokenBucket
   readonly #proved = new Set<string>()
+  #admitted = 0
 
   constructor(deps: { readonly clock: Clock }, local: { readonly ufrag: string; readonly password: string }) {
     this.#ufrag = local.ufrag
     this.#password = new TextEncoder().encode(local.password)
     this.#checks = new TokenBucket(deps, { tokensMax: ICE_CHECKS_BURST_MAX, perSecond: ICE_CHECKS_PER_SECOND })
+  }
+
+  /** Requests that were admitted. */
+  get checks(): number {
+    return this.#admitted
   }
 
   /** Whether a datagram may be looked at. */
@@ -41,6 +47,7 @@ export class IceGuard {
     if (signedBytes !== bytes.byteLength || !isAuthentic(bytes, message, this.#password)) return false
     if (!this.#checks.take(1) || (!this.#proved.has(key) && this.#proved.size >= ICE_PAIRS_MAX)) return false
     this.#proved.add(key)
+    this.#admitted++
     return true
   }
 }

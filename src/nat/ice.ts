@@ -18,6 +18,7 @@ import { IceGuard } from './ice-guard.ts'
 import { decodeIp } from './ip.ts'
 import {
   ICE_CANDIDATES_MAX,
+  ICE_CHECKS_BURST_MAX,
   ICE_CLOSE_MS_MAX,
   ICE_CONNECT_MS_MAX,
   ICE_DATAGRAM_BYTES_MAX,
@@ -339,7 +340,7 @@ class WeriftAgent implements IceAgent {
       this.#guarded.add(transport)
       const receive = transport.onData
       transport.onData = (bytes, addr) => {
-        if (this.#guard.admits(bytes, endpointOf(addr))) receive(bytes, addr)
+        if (this.#admits(bytes, addr)) receive(bytes, addr)
       }
       this.#catchErrors(transport)
     }
@@ -355,10 +356,19 @@ class WeriftAgent implements IceAgent {
       }
       const deliver = turn.onData.execute
       turn.onData.execute = (bytes, addr) => {
-        if (this.#guard.admits(bytes, endpointOf(addr))) deliver(bytes, addr)
+        if (this.#admits(bytes, addr)) deliver(bytes, addr)
       }
       this.#catchErrors(transport)
     }
+  }
+
+  #admits(bytes: Uint8Array, [address, port]: readonly [string, number]): boolean {
+    if (!this.#guard.admits(bytes, { address, port })) return false
+    // The agent keeps the id of every check for as long as the pair lives; only the latest ones are of use to it.
+    if (this.#guard.checks % ICE_CHECKS_BURST_MAX === 0) {
+      for (const pair of this.#connection.candidatePairs) pair['requestTransactionIds'].clear()
+    }
+    return true
   }
 
   /** An 'error' event without a listener ends the process, and the agent listens to none. */
@@ -375,8 +385,4 @@ class WeriftAgent implements IceAgent {
       await turn.requestWithRetry(refresh, turn.server)
     }
   }
-}
-
-function endpointOf(addr: readonly [string, number]): Endpoint {
-  return { address: addr[0], port: addr[1] }
 }

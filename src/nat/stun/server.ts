@@ -178,7 +178,9 @@ function success(request: StunMessage, heard: Heard): Uint8Array {
   const { own, reply, from, bytes } = heard
   const mapped = { mapped: from }
   const other = own === reply.both ? mapped : { ...mapped, otherAddress: reply.both.local }
-  const choices: StunAttributes[] = [{ ...other, responseOrigin: own.local }, other]
+  // A socket that is bound to all addresses does not know which of them it was asked at.
+  const origin = isUnicast(own.local.address) ? { responseOrigin: own.local } : {}
+  const choices: StunAttributes[] = [{ ...other, ...origin }, other]
   for (const attributes of choices) {
     const answer = encodeAnswer(request, attributes)
     if (answer.byteLength <= bytes.byteLength * STUN_ANSWER_FACTOR_MAX) return answer
