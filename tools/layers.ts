@@ -45,8 +45,11 @@ export const ENTRY_POINTS: ReadonlySet<string> = new Set([
   'src/engine/child/main.ts',
   'src/engine/child/lifeline.ts',
   'test/peers/json-only.ts',
+  'test/peers/detect-nat.ts',
   'test/peers/map-ports.ts',
+  'test/peers/stun-server.ts',
   'test/peers/ice-nowhere.ts',
+  'test/peers/ice-peer.ts',
   'test/peers/unknown-version.ts',
   'test/peers/v1-only.ts',
 ])

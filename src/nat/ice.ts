@@ -4,7 +4,7 @@
  *
  * The agent is werift's. Around it: our own bounds and deadlines; several STUN servers and never one of somebody else's;
  * `ice-guard.ts` before its sockets; names and passwords of the length that the RFC wants; and a TURN allocation is given back
- * at the end. It is loaded when the first agent is made: it takes a fifth of a second and 30 MB.
+ * at the end. It is loaded when the first agent is made: it takes a fifth of a second and 40 MB.
  *
  * What crosses is datagrams: not encrypted, not authenticated, in any order, perhaps twice, perhaps never.
  */
