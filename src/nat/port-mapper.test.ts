@@ -134,6 +134,24 @@ test('a mapping is renewed after half of its lease, and its owner hears where it
   assert.deepEqual(script.unmapped, [script.grant])
 })
 
+test('a lease of 136 years, or without end, is renewed as if it were one of two hours', async () => {
+  for (const leaseSeconds of [2 ** 32 - 1, 0]) {
+    const clock = new ManualClock()
+    const script = scripted()
+    script.grant = { ...GRANT, leaseSeconds }
+    const deps = { clock, random: seededRandom(1), log: silentLogger, protocols: async () => [script.way] }
+    const mapper = createPortMapper(deps)
+    await mapper.map({ protocol: 'udp', internalPort: 7 })
+    clock.advance(3_599_999)
+    await settle()
+    assert.equal(script.calls, 1)
+    clock.advance(900_002)
+    await settle()
+    assert.equal(script.calls, 2)
+    await mapper.stop()
+  }
+})
+
 test('a mapping whose gateway falls silent is lost when the lease ends, and found again', async () => {
   const clock = new ManualClock()
   const script = scripted()

@@ -200,7 +200,8 @@ class LeaseKeeper implements PortMapper {
     const before = entry.mapping
     const wasLost = before === undefined && entry.endsAt > 0
     entry.mapping = mapping
-    const leaseMs = (mapping.leaseSeconds === 0 ? MAPPING_LEASE_SECONDS : mapping.leaseSeconds) * 1_000
+    // A gateway that grants more than was asked for is asked again as if it had not: no timer runs for 136 years.
+    const leaseMs = Math.min(mapping.leaseSeconds || MAPPING_LEASE_SECONDS, MAPPING_LEASE_SECONDS) * 1_000
     entry.endsAt = clock.monotonic() + leaseMs
     // Between 1/2 and 5/8 of the lease, so that the machines of a network do not all come at once (RFC 6887, 11.2.1).
     this.#renewAfter(entry, leaseMs * (0.5 + uniform(random) / 8))

@@ -16,10 +16,8 @@ export async function openUdp(options: UdpOptions = {}): Promise<UdpSocket> {
   const bound = Promise.withResolvers<void>()
   const ended = Promise.withResolvers<void>()
   let isClosed = false
-  socket.on('error', error => {
-    // After the bind these are about single datagrams that could not be sent or were sent back: they count as lost.
-    bound.reject(new NatError({ code: 'NAT_SOCKET_FAILED' }, 'the UDP socket could not be opened', { cause: error }))
-  })
+  // After the bind, errors are about single datagrams that could not be sent or were sent back: they count as lost.
+  socket.on('error', error => bound.reject(error))
   socket.on('close', () => ended.resolve())
   socket.on('message', (buffer, from) => {
     // A plain array: a Buffer's `slice` would be a view where everybody expects a copy.
@@ -33,7 +31,7 @@ export async function openUdp(options: UdpOptions = {}): Promise<UdpSocket> {
     if (options.isMulticast === true) socket.setMulticastInterface(address)
   } catch (error) {
     socket.close()
-    throw error
+    throw new NatError({ code: 'NAT_SOCKET_FAILED' }, 'the UDP socket could not be opened', { cause: error })
   }
   const local = { address: socket.address().address, port: socket.address().port }
   return {

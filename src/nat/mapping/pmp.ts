@@ -48,11 +48,12 @@ export class PmpProtocol implements MappingProtocol {
       const pcp = await this.#pcp(socket, request, options)
       if (pcp !== undefined) return pcp
       const exchange = { socket, signal: options.signal }
+      // The address first: a mapping at a gateway that has none would be left behind.
+      const outside = await this.#exchange(exchange, encodePmpAddressRequest(), bytes => decodePmp(bytes))
+      if (outside?.kind !== 'address') throw new Error(`NAT-PMP: no address, ${reasonOf(outside)}`)
       const ask = encodePmp(request, options.leaseSeconds)
       const answer = await this.#exchange(exchange, ask, bytes => decodePmp(bytes, request))
       if (answer?.kind !== 'granted') throw new Error(`NAT-PMP: ${reasonOf(answer)}`)
-      const outside = await this.#exchange(exchange, encodePmpAddressRequest(), bytes => decodePmp(bytes))
-      if (outside?.kind !== 'address') throw new Error(`NAT-PMP: no address, ${reasonOf(outside)}`)
       return granted(request, { ...answer, via: 'nat-pmp', externalAddress: outside.externalAddress })
     })
   }

@@ -7,7 +7,7 @@
  */
 import type { Clock, Random } from '#base'
 import { messageOf, sleep } from '#base'
-import { decodeIp, isPrivate } from '../ip.ts'
+import { decodeIp, isPrivate, isUnicast } from '../ip.ts'
 import { UPNP_GATEWAYS_MAX, UPNP_PORTS_MAX, UPNP_SEARCH_MS, UPNP_SERVICES_MAX } from '../limits.ts'
 import type { Endpoint, OpenUdp } from '../types.ts'
 import { askGateway } from './http.ts'
@@ -59,6 +59,7 @@ export class UpnpProtocol implements MappingProtocol {
     try {
       const address = await this.#call(control, { action: 'GetExternalIPAddress', arguments: {} }, options.signal)
       const externalAddress = decodeIp(textOf(address, 'NewExternalIPAddress') ?? '') ?? ''
+      if (!isUnicast(externalAddress)) throw new Error('the gateway has no address outside')
       const grant = await this.#add(control, request, options)
       this.#control = control
       return granted(request, { via: 'upnp', externalAddress, ...grant })
