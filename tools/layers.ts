@@ -15,6 +15,7 @@ export const LAYERS: Readonly<Record<string, number>> = {
   storage: 4,
   keyring: 4,
   net: 4,
+  nat: 4,
   engine: 4,
   mainline: 4,
   pipeline: 5,
@@ -35,6 +36,7 @@ export const OWNED_PACKAGES: ReadonlyArray<readonly [RegExp, ...string[]]> = [
   [/^(?:libp2p$|@libp2p\/(?:tcp|tls|noise|yamux|mdns|identify|interface)|@multiformats\/)/, 'net'],
   [/^node:sqlite$/, 'storage'],
   [/^bencode$/, 'mainline'],
+  [/^werift$/, 'nat'],
   [/^fastify/, 'api'],
   [/^commander$/, 'cli'],
 ]
@@ -45,6 +47,11 @@ export const ENTRY_POINTS: ReadonlySet<string> = new Set([
   'src/engine/child/main.ts',
   'src/engine/child/lifeline.ts',
   'test/peers/json-only.ts',
+  'test/peers/detect-nat.ts',
+  'test/peers/map-ports.ts',
+  'test/peers/stun-server.ts',
+  'test/peers/ice-nowhere.ts',
+  'test/peers/ice-peer.ts',
   'test/peers/unknown-version.ts',
   'test/peers/v1-only.ts',
 ])

@@ -5,7 +5,7 @@ import { sha1 as nobleSha1 } from '@noble/hashes/legacy.js'
 import { sha256 as nobleSha256 } from '@noble/hashes/sha2.js'
 import * as fc from 'fast-check'
 import { concatBytes, toHex } from '#base'
-import { equalInConstantTime, hmacSha256, Sha256, sha1, sha256 } from './hash.ts'
+import { equalInConstantTime, hmacSha1, hmacSha256, Sha256, sha1, sha256 } from './hash.ts'
 
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text)
 
@@ -29,6 +29,7 @@ test('two implementations of the hashes and of HMAC agree, however the message i
       assert.deepEqual(pieces.snapshot(), nobleSha256(a))
       assert.deepEqual(pieces.update(b).digest(), nobleSha256(whole))
       assert.deepEqual(hmacSha256(key, a, b), hmac(nobleSha256, key, whole))
+      assert.deepEqual(hmacSha1(key, a, b), hmac(nobleSha1, key, whole))
     }),
   )
 })
@@ -37,6 +38,11 @@ test('HMAC-SHA-256 agrees with RFC 4231, case 2, however the message is cut', ()
   const expected = '5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843'
   assert.equal(toHex(hmacSha256(utf8('Jefe'), utf8('what do ya want for nothing?'))), expected)
   assert.equal(toHex(hmacSha256(utf8('Jefe'), utf8('what do ya want '), utf8('for nothing?'))), expected)
+})
+
+test('HMAC-SHA-1 agrees with RFC 2202, case 2', () => {
+  const expected = 'effcdf6ae5eb2fa2d27416d5f184df9c259a7c79'
+  assert.equal(toHex(hmacSha1(utf8('Jefe'), utf8('what do ya want '), utf8('for nothing?'))), expected)
 })
 
 test('secrets of different lengths or bytes are not equal', () => {

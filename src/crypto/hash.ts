@@ -41,6 +41,16 @@ export function hmacSha256(key: Uint8Array, ...parts: readonly Uint8Array[]): Ui
   return owned(hmac.digest())
 }
 
+/**
+ * HMAC-SHA-1 over the parts, one after the other: for MESSAGE-INTEGRITY of STUN only (RFC 8489), which knows no other where
+ * ICE is spoken. HMAC does not need a hash without collisions, so it is not broken as SHA-1 is.
+ */
+export function hmacSha1(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const hmac = createHmac('sha1', key)
+  for (const part of parts) hmac.update(part)
+  return owned(hmac.digest())
+}
+
 /** Compares in a time that depends on the lengths only. For digests and secrets. */
 export function equalInConstantTime(a: Uint8Array, b: Uint8Array): boolean {
   return a.byteLength === b.byteLength && timingSafeEqual(a, b)

@@ -20,7 +20,7 @@ export {
   x25519Key,
 } from './agreement.ts'
 export { argon2id, type Argon2Cost, hkdfSha256 } from './derive.ts'
-export { equalInConstantTime, hmacSha256, SHA256_BYTES, sha1, sha256, Sha256 } from './hash.ts'
+export { equalInConstantTime, hmacSha1, hmacSha256, SHA256_BYTES, sha1, sha256, Sha256 } from './hash.ts'
 export {
   decodeNodeKey,
   encodeNodeKey,
