@@ -21,6 +21,21 @@ describe('net / address', () => {
     }
   })
 
+  it('takes WebSocket and QUIC addresses, and circuits through a relay with or without its address', () => {
+    const relay = '12D3KooWC7sXbuA1GwfPk2upNL8ePxSWaMfsEBDB41ShHnB15Q5q'
+    const facts = (text: string) => {
+      const { target, transport, host, peer, relay } = decodeAddress(text) ?? {}
+      return [target?.toString(), transport, host, peer, relay]
+    }
+    const [ws, quic] = ['/dns4/example.org/tcp/443/ws', '/ip6/2001:db8::1/udp/30906/quic-v1']
+    assert.deepEqual(facts(`${ws}/p2p/${ID}`), [ws, 'ws', 'example.org', ID, undefined])
+    assert.deepEqual(facts(quic), [quic, 'quic', '2001:db8::1', undefined, undefined])
+    const circuit = `/ip4/192.0.2.1/udp/4001/quic-v1/p2p/${relay}/p2p-circuit`
+    assert.deepEqual(facts(`${circuit}/p2p/${ID}`), [circuit, 'quic', '192.0.2.1', ID, relay])
+    assert.deepEqual(facts(`/p2p/${relay}/p2p-circuit/p2p/${ID}`), [`/p2p/${relay}/p2p-circuit`, 'tcp', '', ID, relay])
+    assert.deepEqual(facts(circuit), [circuit, 'quic', '192.0.2.1', undefined, relay])
+  })
+
   it('refuses everything else', () => {
     const bad = [
       '',
@@ -31,7 +46,12 @@ describe('net / address', () => {
       '/ip4/192.0.2.1/udp/1',
       '/ip4/192.0.2.1/tcp/99999',
       '/ip4/192.0.2.1/tcp/1/p2p/nobody',
-      `/ip4/192.0.2.1/tcp/1/p2p/${ID}/p2p-circuit`,
+      '/ip4/192.0.2.1/tcp/1/p2p-circuit',
+      `/p2p/${ID}/p2p-circuit/p2p/${ID}/p2p-circuit`,
+      `/ip4/192.0.2.1/tcp/1/p2p/${ID}/p2p-circuit/ip4/192.0.2.1`,
+      `/ip4/192.0.2.1/tcp/1/p2p/${ID}/p2p/${ID}`,
+      '/ip4/192.0.2.1/udp/1/quic',
+      '/ip4/192.0.2.1/tcp/1/wss',
       `/p2p/${ID}`,
       '/unix/tmp%2Fsocket',
       '/dnsaddr/example.org/tcp/1',

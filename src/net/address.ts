@@ -1,15 +1,24 @@
 /**
- * Multiaddrs, narrowed to what this host dials: an IP address or a DNS name, a TCP port, and perhaps a peer id.
- * Addresses come from peers too, so everything else (relays, `dnsaddr` look-ups, Unix sockets) is refused here.
+ * Multiaddrs, narrowed to what this host dials: an IP address or a DNS name with a TCP port (plain or WebSocket) or a
+ * QUIC port, or a circuit through a relay, and perhaps a peer id. Addresses come from peers too, so everything else
+ * (`dnsaddr` look-ups, Unix sockets) is refused here.
  */
 import { peerIdFromString } from '@libp2p/peer-id'
-import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import { type Component, type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { NetError } from './errors.ts'
+import type { Transport } from './types.ts'
 
 /** Characters of an address; the same bound as in an offer. */
 const ADDRESS_CHARS_MAX = 300
 
 const HOSTS: ReadonlySet<string> = new Set(['ip4', 'ip6', 'dns', 'dns4', 'dns6'])
+
+/** What follows the host of an address, by the names of its components, and what it is. */
+const TRANSPORTS: ReadonlyMap<string, Transport> = new Map([
+  ['tcp', 'tcp'],
+  ['tcp/ws', 'ws'],
+  ['udp/quic-v1', 'quic'],
+])
 
 /** An address that can be dialled. */
 export type Address = {
@@ -19,7 +28,11 @@ export type Address = {
   readonly target: Multiaddr
   /** Who must answer there. */
   readonly peer?: string
+  /** Host of the node, or of its relay; '' where only the relay's id is known. */
   readonly host: string
+  readonly transport: Transport
+  /** Peer id of the relay, where the address leads through one. */
+  readonly relay?: string
 }
 
 /** Undefined where the text is not an address that this host dials. */
@@ -27,15 +40,42 @@ export function decodeAddress(text: string): Address | undefined {
   if (text.length > ADDRESS_CHARS_MAX) return undefined
   try {
     const whole = multiaddr(text)
-    const [host, port, id, ...rest] = whole.getComponents()
-    if (host?.value === undefined || !HOSTS.has(host.name) || port?.name !== 'tcp' || rest.length > 0) return undefined
-    const target = multiaddr(`/${host.name}/${host.value}/tcp/${port.value ?? ''}`)
-    if (id === undefined) return { text: whole.toString(), target, host: host.value }
-    if (id.name !== 'p2p' || id.value === undefined) return undefined
-    return { text: whole.toString(), target, host: host.value, peer: peerIdFromString(id.value).toString() }
+    const components = whole.getComponents()
+    const circuit = components.findIndex(({ name }) => name === 'p2p-circuit')
+    const place = placeOf(circuit < 0 ? components : components.slice(0, circuit))
+    const rest = circuit < 0 ? place?.rest : components.slice(circuit + 1)
+    if (place === undefined || rest === undefined || rest.length > 1) return undefined
+    const isRelayed = circuit >= 0
+    if (isRelayed ? place.rest.length !== 1 : place.host === '') return undefined
+    const peer = rest[0] === undefined ? undefined : peerOf(rest[0])
+    const relay = isRelayed ? peerOf(place.rest[0]) : undefined
+    const target = peer === undefined ? whole : whole.decapsulateCode(P2P_CODE)
+    const found = { text: whole.toString(), target, host: place.host, transport: place.transport }
+    return { ...found, ...(peer === undefined ? {} : { peer }), ...(relay === undefined ? {} : { relay }) }
   } catch {
     return undefined // The library throws errors of many kinds; for us they all mean that this is no address.
   }
+}
+
+/** Code of `/p2p` in the table of multiaddr protocols. */
+const P2P_CODE = 421
+
+type Place = { readonly host: string; readonly transport: Transport; readonly rest: readonly Component[] }
+
+/** Host and transport at the start of an address; a relay may be named without them. */
+function placeOf(components: readonly Component[]): Place | undefined {
+  const [host, port, ...rest] = components
+  if (host?.name === 'p2p' && port === undefined) return { host: '', transport: 'tcp', rest: [host] }
+  if (host?.value === undefined || !HOSTS.has(host.name) || port?.value === undefined) return undefined
+  const upper = rest[0]?.name === 'p2p' ? undefined : rest.shift()?.name
+  const transport = TRANSPORTS.get(upper === undefined ? port.name : `${port.name}/${upper}`)
+  return transport === undefined ? undefined : { host: host.value, transport, rest }
+}
+
+/** @throws where the component names no peer */
+function peerOf(component: Component | undefined): string {
+  if (component?.name !== 'p2p' || component.value === undefined) throw new Error('no peer id')
+  return peerIdFromString(component.value).toString()
 }
 
 /** @throws NetError NET_ADDRESS_INVALID */

@@ -2,10 +2,13 @@
 import type { Connection } from '@libp2p/interface'
 import { abortable, assert, type Clock, type Logger, messageOf, withDeadline } from '#base'
 import type { Address } from './address.ts'
+import type { AdoptOptions, BytePipe } from './adopt.ts'
 import { dialAny, type DialTarget } from './dialler.ts'
 import { lost, NetError, stopped } from './errors.ts'
 import { CONNECT_TIMEOUT_MS } from './limits.ts'
+import type { Paths } from './paths.ts'
 import type { Session } from './session.ts'
+import type { PeerPath } from './types.ts'
 
 export type ConnectorDeps = {
   readonly clock: Clock
@@ -16,8 +19,21 @@ export type ConnectorDeps = {
   readonly stopping: AbortSignal
   readonly dial: (address: Address, options: { readonly signal: AbortSignal }) => Promise<Connection>
   readonly isHere: (peer: string) => boolean
+  readonly adopt: (pipe: BytePipe, options: AdoptOptions) => Promise<Connection | undefined>
+  readonly paths: Paths
   /** The session of a connection that we dialled, made and begun where there is none yet. */
   readonly sessionOf: (connection: Connection, options: { readonly makes: boolean }) => Session | undefined
+}
+
+/** What is known of bytes that become a connection. */
+export type Adoption = {
+  readonly peer: string
+  /** Where the other end is: a multiaddr without a peer id. */
+  readonly address: string
+  readonly path: PeerPath
+  /** One side is outbound, the other inbound. */
+  readonly direction: 'inbound' | 'outbound'
+  readonly signal: AbortSignal
 }
 
 export class Connector {
@@ -46,6 +62,30 @@ export class Connector {
     return options.signal === undefined ? connecting : abortable(connecting, options.signal)
   }
 
+  /**
+   * Makes a connection of bytes that came about in another way than by dialling, beside those that there are. Where we are
+   * the outbound side it resolves once the peer has joined over it, else once it is secured.
+   * @throws where it comes to nothing; the pipe is aborted then
+   */
+  async adopt(pipe: BytePipe, adoption: Adoption): Promise<void> {
+    const { peer, address, path, direction, signal } = adoption
+    const unmark = this.#deps.paths.mark(address, path)
+    try {
+      const options = { direction, remoteAddress: `${address}/p2p/${peer}`, signal }
+      const connection = await this.#deps.adopt(pipe, options)
+      if (connection === undefined) return
+      const session = this.#deps.sessionOf(connection, { makes: true })
+      assert(session !== undefined, 'a session is made where it is wanted')
+      await abortable(session.joined, signal).catch((error: unknown) => {
+        session.end(lost(peer))
+        throw error
+      })
+    } finally {
+      // From here on the session knows.
+      unmark()
+    }
+  }
+
   /** Resolves when no dial is on its way. */
   async settled(): Promise<void> {
     await Promise.allSettled(this.#connecting.values())
@@ -65,8 +105,11 @@ export class Connector {
   }
 
   async #dialAndJoin(target: DialTarget, signal: AbortSignal): Promise<string> {
+    return this.#join(await dialAny(this.#deps, target, { signal }), signal)
+  }
+
+  async #join(connection: Connection, signal: AbortSignal): Promise<string> {
     const { isHere, sessionOf } = this.#deps
-    const connection = await dialAny(this.#deps, target, { signal })
     const peer = connection.remotePeer.toString()
     const isWanted = !isHere(peer) && !signal.aborted
     const session = sessionOf(connection, { makes: isWanted })

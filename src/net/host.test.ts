@@ -129,7 +129,7 @@ describe('net / host', () => {
     await gone.stop()
     await failsWith('NET_DIAL_FAILED', a.connect(nobody))
     await failsWith('NET_DIAL_FAILED', a.connect(firstAddress(a)))
-    for (const bad of ['', 'example.org:80', '/ip4/1.2.3.4/udp/5', '/dnsaddr/example.org', '/ip4/1.2.3.4/tcp/1/ws']) {
+    for (const bad of ['', 'example.org:80', '/ip4/1.2.3.4/udp/5', '/dnsaddr/example.org', '/ip4/1.2.3.4/tcp/1/wss']) {
       await failsWith('NET_ADDRESS_INVALID', a.connect(bad))
     }
   })

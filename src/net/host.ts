@@ -2,10 +2,9 @@
  * The host: libp2p below, admitted peers and byte streams above. Between them stand the sessions (one a connection),
  * the table of peers, and those who dial: callers, the keeper of configured peers, and introductions.
  */
-import type { Connection, Stream } from '@libp2p/interface'
 import { assert, type ByteStream, type Clock, type Logger, type Random, repeat } from '#base'
 import type { KeyProvider, NodeIdentity } from '#identity'
-import { type AuditKind, type LinkDeps, type Party, type RefusalFacts, uuidText } from '#protocol'
+import { type AuditKind, type LinkDeps, type Party, type RefusalFacts } from '#protocol'
 import {
   AGENT,
   type NodeOffer,
@@ -23,13 +22,14 @@ import { lost, NetError, stopped } from './errors.ts'
 import { Introductions } from './introductions.ts'
 import { keepConnected } from './keeper.ts'
 import { createNode, type Node } from './libp2p.ts'
-import { KEPT_ADDRESSES_MAX, RECORD_LIFE_MS, TURNED_AWAY_MAX, UNPROVEN_MAX } from './limits.ts'
-import { crowdedOut } from './newcomers.ts'
-import { type PeerGuard, subjectOfAddress, subjectsOf } from './peer-guard.ts'
+import { KEPT_ADDRESSES_MAX, RECORD_LIFE_MS } from './limits.ts'
+import { Paths } from './paths.ts'
+import { type PeerGuard, subjectsOf } from './peer-guard.ts'
 import { fitting, PeerRecords } from './peer-records.ts'
 import { PeerTable } from './peer-table.ts'
 import { DataPlane } from './plane/data-plane.ts'
-import { Session, type SessionOwner, type SessionPhase } from './session.ts'
+import type { Session, SessionOwner } from './session.ts'
+import { Sessions } from './sessions.ts'
 import { type StreamHandler, Streams } from './streams.ts'
 import type { Host, HostMessage, HostOptions, Peer, PeerEvent } from './types.ts'
 
@@ -56,8 +56,8 @@ export async function createHost(deps: HostDeps, options: HostOptions): Promise<
     key: deps.identity.privateKey,
     listen: options.listen,
     mdns: options.mdns,
-    refusesInbound: from => host.current?.refusesInbound(from) ?? true,
-    onConnection: connection => host.current?.onConnection(connection),
+    refusesInbound: from => host.current?.sessions.refusesInbound(from) ?? true,
+    onConnection: connection => host.current?.sessions.onConnection(connection),
     onFound: peer => host.current?.onFound(peer.id.toString(), peer.multiaddrs.map(String)),
   })
   host.current = new Libp2pHost({ ...deps, node }, options)
@@ -66,15 +66,15 @@ export async function createHost(deps: HostDeps, options: HostOptions): Promise<
 
 class Libp2pHost implements Host {
   readonly id: string
+  readonly sessions: Sessions
   readonly #deps: HostDeps & { readonly node: Node }
   readonly #options: HostOptions
+  readonly #paths = new Paths()
   readonly #table: PeerTable
   readonly #introductions: Introductions
-  readonly #sessions = new Map<Connection, Session>()
   readonly #connector: Connector
   readonly #kept = new Map<string, Promise<void>>()
   readonly #stopping = new AbortController()
-  readonly #live = new Set<string>()
   readonly #messageListeners = new Set<(message: HostMessage) => void>()
   #party: Party
   readonly #records: PeerRecords
@@ -99,21 +99,28 @@ class Libp2pHost implements Host {
     // The peer id of connections stays until the next start, and with it the key that speaks for its addresses.
     this.#records = new PeerRecords({ ...deps, signer: identity.provider })
     this.#table = new PeerTable(deps, { self: this.id })
+    const { secret } = options
+    this.sessions = new Sessions(
+      { ...deps, paths: this.#paths, owner: this.#owner, party: () => this.#party, stopping: this.#stopping.signal },
+      { secret },
+    )
     this.#connector = new Connector({
       ...deps,
       self: this.id,
       stopping: this.#stopping.signal,
       dial: (address, options) => deps.node.libp2p.dial(address.target, options),
+      adopt: (pipe, options) => deps.node.adopt(pipe, options),
+      paths: this.#paths,
       isHere: peer => this.#table.has(peer),
-      sessionOf: (connection, options) => this.#dialledSession(connection, options),
+      sessionOf: (connection, options) => this.sessions.dialled(connection, options),
     })
     this.#plane = this.#createPlane()
     this.#streams = new Streams({
       ...deps,
       libp2p: deps.node.libp2p,
       plane: this.#plane,
-      sessionOf: connection => this.#sessions.get(connection),
-      guestCount: () => this.#inPhase('guest').length,
+      sessionOf: connection => this.sessions.get(connection),
+      guestCount: () => this.sessions.inPhase('guest').length,
       onFault: (session, reason) => this.#onFault(session, reason),
     })
     this.#introductions = new Introductions({
@@ -135,7 +142,7 @@ class Libp2pHost implements Host {
   async start(): Promise<void> {
     const { libp2p } = this.#deps.node
     this.#assertRuns()
-    await libp2p.handle(PROTOCOLS.control, (stream, connection) => this.#onControl(stream, connection), {
+    await libp2p.handle(PROTOCOLS.control, (stream, connection) => this.sessions.onControl(stream, connection), {
       maxInboundStreams: 1,
     })
     await this.#plane?.start()
@@ -235,7 +242,7 @@ class Libp2pHost implements Host {
   }
 
   drop(peer: string, reason: RefusalReason, facts: RefusalFacts = {}): void {
-    for (const session of this.#sessions.values()) if (session.peer === peer) session.refuse(reason, facts)
+    for (const session of this.sessions) if (session.peer === peer) session.refuse(reason, facts)
   }
 
   async room(peer: string): Promise<void> {
@@ -244,59 +251,17 @@ class Libp2pHost implements Host {
 
   rotate(signer: KeyProvider, statement: Uint8Array): void {
     this.#party = { ...this.#party, signer, handovers: [...this.#party.handovers, statement] }
-    for (const session of this.#sessions.values()) session.rotate(statement, signer)
+    for (const session of this.sessions) session.rotate(statement, signer)
   }
 
   announce(offer: NodeOffer): void {
     // Peers drop us for an offer that is not valid: better to fail here.
     this.#offer = nodeOfferSchema.parse(offer)
-    for (const session of this.#sessions.values()) session.announce()
-  }
-
-  /** Whether a new inbound socket finds no room, or its address has to wait: asked before any cryptography. */
-  refusesInbound(from: string): boolean {
-    const subject = this.#subjectOfNewcomer(from)
-    if (subject === undefined) return true
-    if (this.#unproven().length < UNPROVEN_MAX) return false
-    const leaving = crowdedOut(this.#unproven(), subject)
-    leaving?.refuse('full')
-    return leaving === undefined
-  }
-
-  /** A secured connection. Those that we dialled become sessions where they were dialled, once the identity fits. */
-  onConnection(connection: Connection): void {
-    if (connection.direction !== 'inbound') return
-    const session = this.#createSession(connection)
-    const refused = this.#deps.guard.refuses(subjectsOf(session))
-    if (refused !== undefined) this.#turnAway(session, refused.reason, { retryAfterMs: refused.retryAfterMs })
-    else if (this.#unproven().length > UNPROVEN_MAX) this.#turnAway(session, 'full')
-  }
-
-  /** Those that are turned away have places of their own for the moment in which they hear why. */
-  #turnAway(session: Session, reason: RefusalReason, facts: RefusalFacts = {}): void {
-    if (this.#inPhase('turned-away').length < TURNED_AWAY_MAX) session.turnAway(reason, facts)
-    else session.refuse(reason, facts)
+    for (const session of this.sessions) session.announce()
   }
 
   onFound(peer: string, addresses: readonly string[]): void {
     this.#introductions.add([{ id: peer, addresses: addresses.slice(0, PEER_ADDRESSES_MAX) }], { isNews: false })
-  }
-
-  #onControl(stream: Stream, connection: Connection): void {
-    const session = this.#sessions.get(connection)
-    if (session?.direction === 'inbound') session.attach(stream)
-    else stream.abort(new Error('the dialler opens the control stream'))
-  }
-
-  #createSession(connection: Connection): Session {
-    const { secret } = this.#options
-    const { clock, random, log, memory } = this.#deps
-    const session = new Session(
-      { clock, random, log, ...memory, party: this.#party, isLive: id => this.#live.has(uuidText(id)) },
-      { connection, owner: this.#owner, ...(secret === undefined ? {} : { secret }) },
-    )
-    this.#sessions.set(connection, session)
-    return session
   }
 
   readonly #owner: SessionOwner = {
@@ -311,7 +276,7 @@ class Libp2pHost implements Host {
     onJoined: (session, announcement) => {
       const { guard } = this.#deps
       guard.succeeded(subjectsOf(session))
-      if (session.facts !== undefined) this.#live.add(session.facts.session)
+      this.sessions.onJoined(session)
       if (this.#table.join(session, announcement)) this.#introduceToOthers(session.peer)
     },
     onOffer: (session, announcement) => this.#table.update(session, announcement),
@@ -333,14 +298,6 @@ class Libp2pHost implements Host {
     return this.#options.meet ?? this.#options.secret !== undefined
   }
 
-  #unproven(): Session[] {
-    return this.#inPhase('proving')
-  }
-
-  #inPhase(phase: SessionPhase): Session[] {
-    return [...this.#sessions.values()].filter(session => session.phase === phase)
-  }
-
   #introduceToOthers(newcomer: string): void {
     const known = this.#meets ? this.#table.knownPeer(newcomer) : undefined
     if (known === undefined) return
@@ -359,26 +316,9 @@ class Libp2pHost implements Host {
     return this.#connector.connect(target, options)
   }
 
-  #dialledSession(connection: Connection, { makes }: { readonly makes: boolean }): Session | undefined {
-    const known = this.#sessions.get(connection)
-    if (known !== undefined || !makes) return known
-    const session = this.#createSession(connection)
-    void session.begin()
-    return session
-  }
-
   #onEnded(session: Session): void {
     if (this.#table.leave(session)) this.#plane?.forget(session.peer)
-    if (session.facts !== undefined) this.#live.delete(session.facts.session)
-    // Until its connection is gone a session counts against the bounds, and stop() waits for it.
-    void session.ended().then(() => this.#sessions.delete(session.connection))
-  }
-
-  /** Whom a new socket counts for; undefined: it is not wanted now, whatever room there is. */
-  #subjectOfNewcomer(from: string): string | undefined {
-    const subject = subjectOfAddress(from)
-    if (this.#stopping.signal.aborted || subject === undefined) return undefined
-    return this.#deps.guard.refuses([subject]) === undefined ? subject : undefined
+    this.sessions.onEnded(session)
   }
 
   /** Where the host itself listens, at a port of its own. */
@@ -392,8 +332,8 @@ class Libp2pHost implements Host {
       {
         clock,
         log,
-        sessions: () => this.#sessions.values(),
-        refuses: from => this.#subjectOfNewcomer(from) === undefined,
+        sessions: () => this.sessions,
+        refuses: from => this.sessions.subjectOfNewcomer(from) === undefined,
         serves: protocol => this.#streams.serves(protocol),
         onStream: stream => void this.#streams.serve(stream),
       },
@@ -412,7 +352,7 @@ class Libp2pHost implements Host {
   async #stop(): Promise<void> {
     this.#stopping.abort(stopped())
     this.#introductions.clear()
-    const sessions = [...this.#sessions.values()]
+    const sessions = [...this.sessions]
     for (const session of sessions) session.refuse('stopping')
     await Promise.allSettled([...this.#kept.values(), this.#connector.settled()])
     await Promise.all(sessions.map(session => session.ended()))

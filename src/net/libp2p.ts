@@ -7,7 +7,9 @@ import { tls } from '@libp2p/tls'
 import { yamux } from '@libp2p/yamux'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
+import { assert } from '#base'
 import type { NodePrivateKey } from '#crypto'
+import { adopt, type AdoptDeps, type AdoptOptions, type BytePipe } from './adopt.ts'
 import {
   ADMISSION_TIMEOUT_MS,
   CONNECT_TIMEOUT_MS,
@@ -41,11 +43,13 @@ export type Node = {
   readonly libp2p: Libp2p
   /** What the listeners are bound to, wildcards expanded to the interfaces' addresses, without peer ids. */
   listening(): Multiaddr[]
+  /** Makes a connection of bytes that came about in another way than by dialling. See `adopt`. */
+  adopt(pipe: BytePipe, options: AdoptOptions): Promise<Connection | undefined>
   stop(): Promise<void>
 }
 
 /** Of libp2p's components, what we look at. */
-type Components = {
+type Components = AdoptDeps & {
   readonly transportManager: { getAddrs(): Multiaddr[] }
   readonly addressManager: object
 }
@@ -120,6 +124,10 @@ export async function createNode(options: NodeOptions): Promise<Node> {
   return {
     libp2p,
     listening: () => components?.transportManager.getAddrs() ?? [],
+    adopt: async (pipe, adoptOptions) => {
+      assert(components !== undefined, 'libp2p has handed out its components')
+      return adopt(components, pipe, adoptOptions)
+    },
     stop: async () => {
       await libp2p.stop()
       // Closing the listeners has set a timer of a second, which would keep the process alive for that long.

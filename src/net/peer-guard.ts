@@ -25,8 +25,10 @@ export function subjectsOf({ peer, direction, connection }: Session): readonly s
 
 /** An address as the subject of faults. @param multiaddr where a connection comes from */
 export function subjectOfAddress(multiaddr: string): string | undefined {
-  const host = decodeAddress(multiaddr)?.host
-  return host === undefined ? undefined : `ip:${networkOf(host)}`
+  const address = decodeAddress(multiaddr)
+  if (address === undefined) return undefined
+  // Those who come through a relay share what the relay may do; the relay itself is not to blame for them.
+  return address.relay === undefined ? `ip:${networkOf(address.host)}` : `relay:${address.relay}`
 }
 
 /** Who has one address of IPv6 has 2^64 of them: there the network counts (/64), as the whole address does in IPv4. */

@@ -5,6 +5,7 @@ import { AGENT, type NodeOffer } from '#wire'
 import { CONNECTIONS_PER_PEER_MAX, PEERS_MAX, SETTLED_MS } from './limits.ts'
 import { PeerTable } from './peer-table.ts'
 import type { Session } from './session.ts'
+import type { PeerPath } from './types.ts'
 
 const OFFER: NodeOffer = {
   agent: AGENT,
@@ -15,10 +16,12 @@ const OFFER: NodeOffer = {
   stages: [],
 }
 
+const DIRECT: PeerPath = { kind: 'direct', transport: 'tcp' }
+
 /** Only what the table looks at: hello is one stream. */
-function session(peer: string, direction: 'inbound' | 'outbound', streams = 1): Session {
+function session(peer: string, direction: 'inbound' | 'outbound', streams = 1, path: PeerPath = DIRECT): Session {
   const connection = { streams: Array.from({ length: streams }), remoteAddr: `/ip4/192.0.2.1/tcp/1/p2p/${peer}` }
-  return { peer, direction, joinedAt: 0, connection, facts: FACTS, planeStreams: new Set() } as unknown as Session
+  return { peer, direction, path, joinedAt: 0, connection, facts: FACTS, planeStreams: new Set() } as unknown as Session
 }
 
 /** The table shows them and looks at none. */
@@ -41,6 +44,19 @@ describe('net / peer-table', () => {
     assert.equal(table.leave(first), false)
     assert.equal(table.leave(second), true)
     assert.deepEqual(events, ['joined p', 'changed p', 'left p'])
+  })
+
+  it('prefers the better path, whoever made it and whenever', () => {
+    const { table } = setUp('a')
+    const relayed = session('z', 'outbound', 1, { kind: 'relayed', transport: 'tcp', via: 'r' })
+    const punched = session('z', 'inbound', 1, { kind: 'punched', transport: 'tcp' })
+    const ice = session('z', 'outbound', 1, { kind: 'ice', transport: 'quic' })
+    table.join(relayed, { offer: OFFER })
+    table.join(punched, { offer: OFFER })
+    table.join(ice, { offer: OFFER })
+    assert.equal(table.session('z'), punched)
+    assert.equal(table.isRedundant(relayed, SETTLED_MS), true)
+    assert.deepEqual(table.peers()[0]?.path, { kind: 'punched', transport: 'tcp' })
   })
 
   it('makes both sides of two connections prefer the same one: what the smaller id dialled', () => {

@@ -5,6 +5,7 @@
 import { abortable, assert, type Logger, messageOf } from '#base'
 import { type KnownPeer, type NodeOffer, PEER_ADDRESSES_MAX } from '#wire'
 import { addressesOf } from './address.ts'
+import { comparePaths } from './paths.ts'
 import { CONNECTIONS_PER_PEER_MAX, PEERS_MAX, SETTLED_MS } from './limits.ts'
 import type { Announcement, Session } from './session.ts'
 import type { Peer, PeerEvent } from './types.ts'
@@ -130,13 +131,17 @@ export class PeerTable {
     return record === undefined ? undefined : { id: peer, record }
   }
 
-  /** Both sides choose alike: the connection that the smaller peer id dialled, the newest of them. */
+  /** Both sides choose alike: the best path; of those the connection that the smaller peer id dialled, the newest. */
   #preferred(entry: Entry): Session | undefined {
-    const rightful = entry.sessions.filter(session => {
-      const dialler = session.direction === 'outbound' ? this.#self : session.peer
-      return dialler < (dialler === this.#self ? session.peer : this.#self)
-    })
-    return rightful.at(-1) ?? entry.sessions.at(-1)
+    const isRightful = ({ direction, peer }: Session): boolean =>
+      direction === 'outbound' ? this.#self < peer : peer < this.#self
+    const [first, ...others] = entry.sessions
+    return others.reduce<Session | undefined>((best, session) => {
+      if (best === undefined) return session
+      const byPath = comparePaths(session.path, best.path)
+      if (byPath !== 0) return byPath < 0 ? session : best
+      return isRightful(session) || !isRightful(best) ? session : best
+    }, first)
   }
 
   #describe(entry: Entry): Peer {
@@ -149,6 +154,7 @@ export class PeerTable {
       id: session.peer,
       addresses: [...new Set([...dialled, ...own])].slice(0, PEER_ADDRESSES_MAX),
       direction: session.direction,
+      path: session.path,
       connectedAt: entry.connectedAt,
       ...(session.rttMs === undefined ? {} : { rttMs: session.rttMs }),
       offer: entry.announcement.offer,

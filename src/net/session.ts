@@ -50,11 +50,14 @@ import {
   PINGS_FIRST,
   PINGS_MISSED_MAX,
 } from './limits.ts'
+import type { PeerPath } from './types.ts'
 
 export type SessionDeps = LinkDeps
 
 export type SessionOptions = {
   readonly connection: Connection
+  /** How the connection came about. */
+  readonly path: PeerPath
   readonly secret?: Uint8Array
   readonly owner: SessionOwner
 }
@@ -101,6 +104,7 @@ export class Session {
   readonly connection: Connection
   readonly peer: string
   readonly direction: 'inbound' | 'outbound'
+  readonly path: PeerPath
   /** Resolves once the peer is usable; rejects with the reason where it never was. */
   readonly joined: Promise<void>
   /** Open streams of the data plane whose keys come from this session: they end with it. */
@@ -130,13 +134,14 @@ export class Session {
   #hangUp: Promise<void> | undefined
 
   constructor(deps: SessionDeps, options: SessionOptions) {
-    const { connection, secret, owner } = options
+    const { connection, path, secret, owner } = options
     this.#deps = deps
     this.#owner = owner
     this.#secret = secret
     this.connection = connection
     this.peer = connection.remotePeer.toString()
     this.direction = connection.direction
+    this.path = path
     this.joined = this.#joining.promise
     this.joined.catch(() => undefined) // Whoever waits for it hears of it; often nobody does.
     this.#bucket = new TokenBucket(deps, { tokensMax: CONTROL_TOKENS_MAX, perSecond: CONTROL_TOKENS_PER_SECOND })

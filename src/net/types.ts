@@ -19,11 +19,29 @@ export type HostOptions = {
   readonly meet?: boolean
 }
 
+/** What carries bytes below a connection. */
+export type Transport = 'tcp' | 'quic' | 'ws'
+
+/**
+ * How a connection came about, the best first: dialled where the peer listens; TCP from both sides through their NATs at
+ * once; QUIC over a UDP path that ICE found; through a third node.
+ */
+export type PathKind = 'direct' | 'punched' | 'ice' | 'relayed'
+
+export type PeerPath = {
+  readonly kind: PathKind
+  readonly transport: Transport
+  /** Peer id of the relay. */
+  readonly via?: string
+}
+
 /** A peer that was admitted and is connected. */
 export type Peer = {
   readonly id: string
   readonly addresses: readonly string[]
   readonly direction: 'inbound' | 'outbound'
+  /** How the connection that new streams use reaches the peer. */
+  readonly path: PeerPath
   /** Clock.monotonic() at admission. */
   readonly connectedAt: number
   /** Smoothed round-trip time of the last pings, in milliseconds. */

@@ -72,7 +72,8 @@ class Seat {
 
   see(id: string, theirs: NodeOffer): void {
     const streams = { plane: 0, libp2p: 0 }
-    const facts = { id, addresses: [], direction: 'inbound', connectedAt: 0 } as const
+    const path = { kind: 'direct', transport: 'tcp' } as const
+    const facts = { id, addresses: [], direction: 'inbound', path, connectedAt: 0 } as const
     const peer: Peer = { ...facts, offer: theirs, streams, protocol: PROTOCOL }
     this.#peers.set(id, peer)
     this.#listener({ kind: 'joined', peer })

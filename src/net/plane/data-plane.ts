@@ -108,7 +108,9 @@ export class DataPlane {
     options: { readonly protocol: string; readonly port: number; readonly signal?: AbortSignal },
   ): Promise<ByteStream | undefined> {
     const { protocol, port, ...cancel } = options
-    const { peer, connection, secure } = session
+    const { peer, path, connection, secure } = session
+    // Elsewhere the other end of the connection is not the peer, or a NAT that maps no port of the data plane.
+    if (path.kind !== 'direct') return undefined
     const host = decodeAddress(connection.remoteAddr.toString())?.host
     const isFull = session.planeStreams.size >= STREAMS_PER_CONNECTION_MAX
     if (host === undefined || isFull || this.#isUnreachable(peer)) return undefined
