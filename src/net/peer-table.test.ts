@@ -18,8 +18,10 @@ const OFFER: NodeOffer = {
 
 const DIRECT: PeerPath = { kind: 'direct', transport: 'tcp' }
 
+type Facts = { readonly streams?: number; readonly path?: PeerPath }
+
 /** Only what the table looks at: hello is one stream. */
-function session(peer: string, direction: 'inbound' | 'outbound', streams = 1, path: PeerPath = DIRECT): Session {
+function session(peer: string, direction: 'inbound' | 'outbound', { streams = 1, path = DIRECT }: Facts = {}): Session {
   const connection = { streams: Array.from({ length: streams }), remoteAddr: `/ip4/192.0.2.1/tcp/1/p2p/${peer}` }
   return { peer, direction, path, joinedAt: 0, connection, facts: FACTS, planeStreams: new Set() } as unknown as Session
 }
@@ -48,9 +50,9 @@ describe('net / peer-table', () => {
 
   it('prefers the better path, whoever made it and whenever', () => {
     const { table } = setUp('a')
-    const relayed = session('z', 'outbound', 1, { kind: 'relayed', transport: 'tcp', via: 'r' })
-    const punched = session('z', 'inbound', 1, { kind: 'punched', transport: 'tcp' })
-    const ice = session('z', 'outbound', 1, { kind: 'ice', transport: 'quic' })
+    const relayed = session('z', 'outbound', { path: { kind: 'relayed', transport: 'tcp', via: 'r' } })
+    const punched = session('z', 'inbound', { path: { kind: 'punched', transport: 'tcp' } })
+    const ice = session('z', 'outbound', { path: { kind: 'ice', transport: 'quic' } })
     table.join(relayed, { offer: OFFER })
     table.join(punched, { offer: OFFER })
     table.join(ice, { offer: OFFER })
@@ -82,7 +84,7 @@ describe('net / peer-table', () => {
   it('does not close a connection that carries a stream', () => {
     const { table } = setUp('z')
     table.join(session('a', 'inbound'), { offer: OFFER })
-    const busy = session('a', 'outbound', 2)
+    const busy = session('a', 'outbound', { streams: 2 })
     table.join(busy, { offer: OFFER })
     assert.equal(table.isRedundant(busy, SETTLED_MS), false)
   })
