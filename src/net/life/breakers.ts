@@ -7,7 +7,7 @@
  *       '-------------------------------(the probe succeeds, or the peer comes to us)----------------'
  */
 import { type Clock, type Random, uniform } from '#base'
-import { BREAKERS_MAX } from '../limits.ts'
+import { BREAKERS_MAX, CONNECT_TIMEOUT_MS } from '../limits.ts'
 import type { LifeSettings } from './settings.ts'
 
 export type BreakerSettings = Pick<
@@ -20,7 +20,11 @@ type Breaker =
   | { readonly state: 'closed'; readonly failedAt: readonly number[] }
   /** `round`: probes that have failed, so far. */
   | { readonly state: 'open'; readonly until: number; readonly round: number }
-  | { readonly state: 'half-open'; readonly round: number }
+  /** `until`: a probe that nobody has heard of by then counts for nothing. */
+  | { readonly state: 'half-open'; readonly until: number; readonly round: number }
+
+/** No dial takes longer. */
+const PROBE_MS_MAX = 2 * CONNECT_TIMEOUT_MS
 
 /** A breaker that is not closed, for people. */
 export type BreakerFacts = {
@@ -48,10 +52,10 @@ export class Breakers {
   restsForMs(key: string): number | undefined {
     const breaker = this.#breakers.get(key)
     if (breaker === undefined || breaker.state === 'closed') return undefined
-    // Another's probe is on its way: its outcome is not known yet.
-    if (breaker.state === 'half-open') return this.#settings.breakerWaitMsMin
     const waitMs = breaker.until - this.#deps.clock.monotonic()
-    return waitMs > 0 ? Math.ceil(waitMs) : undefined
+    if (waitMs <= 0) return undefined
+    // Another's probe is on its way, and will have ended soon.
+    return breaker.state === 'half-open' ? this.#settings.breakerWaitMsMin : Math.ceil(waitMs)
   }
 
   /**
@@ -62,7 +66,10 @@ export class Breakers {
     const restsForMs = this.restsForMs(key)
     if (restsForMs !== undefined) return restsForMs
     const breaker = this.#breakers.get(key)
-    if (breaker?.state === 'open') this.#set(key, { state: 'half-open', round: breaker.round })
+    if (breaker !== undefined && breaker.state !== 'closed') {
+      const until = this.#deps.clock.monotonic() + PROBE_MS_MAX
+      this.#set(key, { state: 'half-open', until, round: breaker.round })
+    }
     return undefined
   }
 
