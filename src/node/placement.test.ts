@@ -91,7 +91,7 @@ class Seat {
         },
         self: this.id,
         ownOffer: () => this.own,
-        view: new SwarmView({ host, ownOffer: () => this.own }),
+        view: new SwarmView({ host, ownOffer: () => this.own, routes: () => [] }),
         watch: this.watch,
         dialled: Promise.resolve(),
         onProgress: (phase, { done, total }) => this.progress.push(`${phase} ${done}/${total}`),
