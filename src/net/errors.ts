@@ -26,6 +26,10 @@ export type NetFault =
   | { readonly code: 'NET_PROTOCOL_REFUSED'; readonly peer: string; readonly protocol: string }
   /** The connection ended while it was needed. */
   | { readonly code: 'NET_CONNECTION_LOST'; readonly peer: string }
+  /** Nobody was reached there lately, so it is left alone for a while. `key`: a peer id or an address. */
+  | { readonly code: 'NET_PEER_RESTING'; readonly key: string; readonly retryAfterMs: number }
+  /** A setting that is out of its range, or that does not fit another. */
+  | { readonly code: 'NET_SETTING_INVALID'; readonly setting: string }
   /** The host has not been started, or has been stopped. */
   | { readonly code: 'NET_STOPPED' }
 
@@ -39,4 +43,11 @@ export function lost(peer: string): NetError {
 
 export function stopped(): NetError {
   return new NetError({ code: 'NET_STOPPED' }, 'the network host has been stopped')
+}
+
+export function resting(key: string, retryAfterMs: number): NetError {
+  const waitS = Math.max(1, Math.ceil(retryAfterMs / 1000))
+  const what = key.startsWith('/') ? 'the address' : 'the peer'
+  const sentence = `${what} could not be reached several times and is left alone; it is tried again in ${waitS} s`
+  return new NetError({ code: 'NET_PEER_RESTING', key, retryAfterMs }, sentence)
 }

@@ -22,6 +22,11 @@ import { lost, NetError, stopped } from './errors.ts'
 import { Introductions } from './introductions.ts'
 import { keepConnected } from './keeper.ts'
 import { createNode, type Node } from './libp2p.ts'
+import { Breakers } from './life/breakers.ts'
+import { type ConnectionEvent, Connections } from './life/connections.ts'
+import type { HoldReason } from './life/holds.ts'
+import { Listeners } from './life/listeners.ts'
+import { type LifeSettings, lifeSettings } from './life/settings.ts'
 import { KEPT_ADDRESSES_MAX, RECORD_LIFE_MS } from './limits.ts'
 import { Paths } from './paths.ts'
 import { type PeerGuard, subjectsOf } from './peer-guard.ts'
@@ -31,7 +36,7 @@ import { DataPlane } from './plane/data-plane.ts'
 import type { Session, SessionOwner } from './session.ts'
 import { Sessions } from './sessions.ts'
 import { type StreamHandler, Streams } from './streams.ts'
-import type { Host, HostMessage, HostOptions, Peer, PeerEvent } from './types.ts'
+import type { Host, HostMessage, HostNetwork, HostOptions, LostPeer, Peer, PeerEvent } from './types.ts'
 
 export type HostDeps = {
   readonly clock: Clock
@@ -71,6 +76,10 @@ class Libp2pHost implements Host {
   readonly #options: HostOptions
   readonly #paths = new Paths()
   readonly #table: PeerTable
+  readonly #settings: LifeSettings
+  readonly #life: Connections<Session>
+  readonly #breakers: Breakers
+  readonly #lost: Listeners<LostPeer>
   readonly #introductions: Introductions
   readonly #connector: Connector
   readonly #kept = new Map<string, Promise<void>>()
@@ -98,10 +107,19 @@ class Libp2pHost implements Host {
     }
     // The peer id of connections stays until the next start, and with it the key that speaks for its addresses.
     this.#records = new PeerRecords({ ...deps, signer: identity.provider })
-    this.#table = new PeerTable(deps, { self: this.id })
+    this.#settings = lifeSettings(options.life)
+    const settings = this.#settings
+    this.#life = new Connections(
+      { ...deps, peerCount: () => this.#table.size, isPreferred: session => this.#table.isPreferred(session) },
+      settings,
+    )
+    const life = this.#life
+    this.#breakers = new Breakers(deps, settings)
+    this.#lost = new Listeners(deps.log, 'news of lost peers')
+    this.#table = new PeerTable({ ...deps, life }, { self: this.id })
     const { secret } = options
     this.sessions = new Sessions(
-      { ...deps, paths: this.#paths, owner: this.#owner, party: () => this.#party, stopping: this.#stopping.signal },
+      { ...deps, life, settings, paths: this.#paths, owner: this.#owner, party: () => this.#party, stopping: this.#stopping.signal },
       { secret },
     )
     this.#connector = new Connector({
@@ -111,6 +129,7 @@ class Libp2pHost implements Host {
       dial: (address, options) => deps.node.libp2p.dial(address.target, options),
       adopt: (pipe, options) => deps.node.adopt(pipe, options),
       paths: this.#paths,
+      breakers: this.#breakers,
       isHere: peer => this.#table.has(peer),
       sessionOf: (connection, options) => this.sessions.dialled(connection, options),
     })
@@ -126,7 +145,12 @@ class Libp2pHost implements Host {
     this.#introductions = new Introductions({
       clock: deps.clock,
       random: deps.random,
-      isUnwanted: peer => peer === this.id || this.#table.has(peer) || !this.#table.hasRoom(peer),
+      isUnwanted: peer =>
+        peer === this.id ||
+        this.#table.has(peer) ||
+        !this.#table.hasRoom(peer) ||
+        deps.guard.refuses([peer]) !== undefined ||
+        this.#breakers.restsForMs(peer) !== undefined,
       connect: (peer, addresses) => this.#connectFor({ peer, addresses }, {}),
     })
     this.#offer = deps.offer ?? {
@@ -153,6 +177,7 @@ class Libp2pHost implements Host {
       throw new NetError({ code: 'NET_LISTEN_FAILED' }, 'the listen addresses could not be had', { cause: error })
     }
     this.#isStarted = true
+    void this.#life.run({ signal: this.#stopping.signal })
     await this.#records.make(this.addresses())
     void repeat(this.#deps.clock, () => this.#records.make(this.addresses()), {
       periodMs: RECORD_LIFE_MS / 4,
@@ -190,6 +215,7 @@ class Libp2pHost implements Host {
         random,
         log,
         connect: (kept: Address) => this.connect(kept.text),
+        hold: (peer: string) => this.hold(peer, 'kept'),
         gone: (peer: string, options: { readonly signal: AbortSignal }) => this.#table.left(peer, options),
       }
       this.#kept.set(address.text, keepConnected(deps, address, { signal: this.#stopping.signal }))
@@ -225,8 +251,32 @@ class Libp2pHost implements Host {
     return this.#table.peers()
   }
 
-  onPeer(listener: (event: PeerEvent) => void): void {
-    this.#table.onPeer(listener)
+  onPeer(listener: (event: PeerEvent) => void): () => void {
+    return this.#table.onPeer(listener)
+  }
+
+  onConnection(listener: (event: ConnectionEvent) => void): () => void {
+    return this.#life.onConnection(listener)
+  }
+
+  onLost(listener: (lost: LostPeer) => void): () => void {
+    return this.#lost.add(listener)
+  }
+
+  hold(peer: string, reason: HoldReason): () => void {
+    return this.#life.hold(peer, reason)
+  }
+
+  network(): HostNetwork {
+    const planePort = this.#plane?.port
+    return {
+      listening: this.#deps.node.listening().map(String),
+      addresses: this.addresses(),
+      ...(planePort === undefined ? {} : { planePort }),
+      connections: this.#life.facts(),
+      breakers: this.#breakers.facts(),
+      settings: this.#settings,
+    }
   }
 
   onMessage(listener: (message: HostMessage) => void): void {
@@ -276,6 +326,7 @@ class Libp2pHost implements Host {
     onJoined: (session, announcement) => {
       const { guard } = this.#deps
       guard.succeeded(subjectsOf(session))
+      this.#breakers.succeeded(session.peer)
       this.sessions.onJoined(session)
       if (this.#table.join(session, announcement)) this.#introduceToOthers(session.peer)
     },
@@ -291,7 +342,8 @@ class Libp2pHost implements Host {
       this.#table.update(session)
       if (this.#table.isRedundant(session, this.#deps.clock.monotonic())) session.end(lost(session.peer))
     },
-    onEnded: session => this.#onEnded(session),
+    onUsed: session => this.#life.used(session),
+    onEnded: (session, code) => this.#onEnded(session, code),
   }
 
   get #meets(): boolean {
@@ -316,9 +368,27 @@ class Libp2pHost implements Host {
     return this.#connector.connect(target, options)
   }
 
-  #onEnded(session: Session): void {
-    if (this.#table.leave(session)) this.#plane?.forget(session.peer)
-    this.sessions.onEnded(session)
+  #onEnded(session: Session, code: number | undefined): void {
+    const { peer } = session
+    // Those who hear that the peer has left give up their holds.
+    const lost = {
+      peer,
+      addresses: this.#table.addresses(peer),
+      holds: this.#life.holdsOf(peer),
+      ...(code === undefined ? {} : { code }),
+    }
+    const hasLeft = this.#table.leave(session)
+    this.sessions.onEnded(session, code)
+    if (!hasLeft) return
+    this.#plane?.forget(peer)
+    if (!this.#stopping.signal.aborted) this.#onLost(lost)
+  }
+
+  /** Kept addresses are dialled by their keeper, held peers here, and all others by those who listen, if they want them. */
+  #onLost(lost: LostPeer): void {
+    const { peer, addresses, holds } = lost
+    if (holds.length > 0 && !holds.includes('kept')) this.#introductions.add([{ id: peer, addresses }], { isNews: true })
+    this.#lost.tell(lost)
   }
 
   /** Where the host itself listens, at a port of its own. */
@@ -327,10 +397,11 @@ class Libp2pHost implements Host {
     const addresses = listen.map(decodeAddress).filter(address => address !== undefined)
     const hosts = [...new Set(addresses.map(({ host }) => host))]
     if (planePort === 'off') return undefined
-    const { clock, log } = this.#deps
+    const { clock, random, log } = this.#deps
     return new DataPlane(
       {
         clock,
+        random,
         log,
         sessions: () => this.sessions,
         refuses: from => this.sessions.subjectOfNewcomer(from) === undefined,

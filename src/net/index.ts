@@ -1,6 +1,11 @@
 /** The libp2p host: connections, admission, peers and streams. */
 export type { NetFault } from './errors.ts'
 export { createHost, type HostDeps } from './host.ts'
+export { type BreakerFacts, type BreakerSettings, Breakers } from './life/breakers.ts'
+export { CLOSE_CODE_IDLE, type ConnectionEvent, type ConnectionFacts, type Traffic } from './life/connections.ts'
+export type { HoldReason } from './life/holds.ts'
+export type { ConnectionState } from './life/life.ts'
+export { LIFE_DEFAULTS, type LifeSettings, lifeSettings } from './life/settings.ts'
 export * from './limits.ts'
 export type * from './types.ts'
 export type { PeerGuard } from './peer-guard.ts'

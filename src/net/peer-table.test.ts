@@ -23,14 +23,17 @@ type Facts = { readonly streams?: number; readonly path?: PeerPath }
 /** Only what the table looks at: hello is one stream. */
 function session(peer: string, direction: 'inbound' | 'outbound', { streams = 1, path = DIRECT }: Facts = {}): Session {
   const connection = { streams: Array.from({ length: streams }), remoteAddr: `/ip4/192.0.2.1/tcp/1/p2p/${peer}` }
-  return { peer, direction, path, joinedAt: 0, connection, facts: FACTS, planeStreams: new Set() } as unknown as Session
+  const rest = { connection, facts: FACTS, streams: { plane: 0, libp2p: streams - 1 }, traffic: { bytesIn: 1, bytesOut: 2 } }
+  return { peer, direction, path, joinedAt: 0, pingFailures: 0, ...rest } as unknown as Session
 }
 
 /** The table shows them and looks at none. */
 const FACTS = { version: 1, suite: 'test', session: 'test' }
 
+const LIFE = { stateOf: () => 'connected' as const, holdsOf: () => [] }
+
 function setUp(self = 'm') {
-  const table = new PeerTable({ log: silentLogger }, { self })
+  const table = new PeerTable({ log: silentLogger, life: LIFE }, { self })
   const events: string[] = []
   table.onPeer(event => events.push(`${event.kind} ${event.peer.id}`))
   return { table, events }
@@ -101,7 +104,7 @@ describe('net / peer-table', () => {
   })
 
   it('goes on after a listener that fails', () => {
-    const table = new PeerTable({ log: silentLogger }, { self: 'm' })
+    const table = new PeerTable({ log: silentLogger, life: LIFE }, { self: 'm' })
     table.onPeer(() => {
       throw new Error('a bug')
     })

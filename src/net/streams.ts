@@ -54,7 +54,7 @@ export class Streams {
       if (stream !== undefined) return stream
     }
     const stream = await this.#newStream(session, protocol, cancel)
-    return openSealedStream(this.#sealing(new NetStream(this.#deps, { stream, peer: session.peer }), session))
+    return openSealedStream(this.#sealing(this.#netStream(stream, session), session))
   }
 
   handle(protocol: ProtocolId, handler: StreamHandler): void {
@@ -103,7 +103,7 @@ export class Streams {
       let served: ByteStream | undefined
       try {
         if (session === undefined) throw new Error('the connection is being closed')
-        served = await options.admit(new NetStream(this.#deps, { stream, peer: session.peer }), session)
+        served = await options.admit(this.#netStream(stream, session), session)
         await handler({ stream: served, session })
       } catch (error) {
         if (served === undefined) stream.abort(asError(error))
@@ -113,6 +113,13 @@ export class Streams {
     this.#deps.libp2p.handle(protocol, serve, limits).catch((error: unknown) => {
       this.#deps.log.error('a protocol cannot be served', { protocol, error: messageOf(error) })
     })
+  }
+
+  /** The connection is of use from here to the stream's end. */
+  #netStream(stream: Stream, session: Session): NetStream {
+    session.used()
+    stream.addEventListener('close', () => session.used())
+    return new NetStream(this.#deps, { stream, peer: session.peer, traffic: session.traffic })
   }
 
   #failed(stream: ByteStream, error: unknown): void {

@@ -3,6 +3,11 @@ import type { ByteStream } from '#base'
 import type { KeyProvider } from '#identity'
 import type { LinkFacts, RefusalFacts } from '#protocol'
 import type { NodeOffer, Priority, ProtocolId, RefusalReason } from '#wire'
+import type { BreakerFacts } from './life/breakers.ts'
+import type { ConnectionEvent, ConnectionFacts, Traffic } from './life/connections.ts'
+import type { HoldReason } from './life/holds.ts'
+import type { ConnectionState } from './life/life.ts'
+import type { LifeSettings } from './life/settings.ts'
 
 export type HostOptions = {
   /** Multiaddrs to listen on. @default ['/ip4/127.0.0.1/tcp/0'] */
@@ -17,6 +22,8 @@ export type HostOptions = {
   readonly hybridSignatures?: boolean
   /** Tell peers of one another, and dial those that peers tell of. @default whether there is a secret */
   readonly meet?: boolean
+  /** Pings, sweeps and circuit breakers. @default `LIFE_DEFAULTS` */
+  readonly life?: Partial<LifeSettings>
 }
 
 /** What carries bytes below a connection. */
@@ -42,14 +49,22 @@ export type Peer = {
   readonly direction: 'inbound' | 'outbound'
   /** How the connection that new streams use reaches the peer. */
   readonly path: PeerPath
+  /** Of that connection. */
+  readonly state: ConnectionState
+  /** Why it is to stay, however quiet it is. */
+  readonly holds: readonly HoldReason[]
   /** Clock.monotonic() at admission. */
   readonly connectedAt: number
   /** Smoothed round-trip time of the last pings, in milliseconds. */
   readonly rttMs?: number
+  /** Pings in a row that it has not answered in time: a peer in trouble, as long as it is not 0. */
+  readonly pingFailures: number
   /** The latest offer that the peer sent. */
   readonly offer: NodeOffer
   /** Open streams of the services: over the data plane, and over libp2p. */
   readonly streams: { readonly plane: number; readonly libp2p: number }
+  /** Bytes of streams over the connections that there are, the control streams among them. */
+  readonly traffic: Readonly<Traffic>
   /** What is spoken on the connection that new streams use. */
   readonly protocol: LinkFacts
 }
@@ -61,6 +76,31 @@ export type PeerEvent =
   | { readonly kind: 'joined'; readonly peer: Peer }
   | { readonly kind: 'changed'; readonly peer: Peer }
   | { readonly kind: 'left'; readonly peer: Peer }
+
+/** A peer whose last connection has ended. */
+export type LostPeer = {
+  readonly peer: string
+  /** Where it was, multiaddrs with its id. */
+  readonly addresses: readonly string[]
+  /** What was said at the end, by either side, if anything: 0x100 where nobody used the connection. */
+  readonly code?: number
+  /** Why it was to stay. Whoever holds a peer wants it back. */
+  readonly holds: readonly HoldReason[]
+}
+
+/** What a host is connected with, for people. */
+export type HostNetwork = {
+  /** What the host listens on, wildcards expanded. */
+  readonly listening: readonly string[]
+  /** Where others can dial it. */
+  readonly addresses: readonly string[]
+  /** TCP port of the data plane. */
+  readonly planePort?: number
+  readonly connections: readonly ConnectionFacts[]
+  /** Circuit breakers that are not closed. */
+  readonly breakers: readonly BreakerFacts[]
+  readonly settings: LifeSettings
+}
 
 export interface Host {
   /** Our own peer id. */
@@ -88,7 +128,15 @@ export interface Host {
   /** Serves a protocol to connections that do not speak ours: a peer that opens such a stream first is a guest. */
   handleGuests(protocol: ProtocolId, handler: (stream: ByteStream) => void | Promise<void>): void
   peers(): readonly Peer[]
-  onPeer(listener: (event: PeerEvent) => void): void
+  /** At most `LISTENERS_MAX` listen to each kind of event. @returns how to stop listening */
+  onPeer(listener: (event: PeerEvent) => void): () => void
+  /** Hears of every change in the life of every connection. */
+  onConnection(listener: (event: ConnectionEvent) => void): () => void
+  /** Hears of peers that are gone, and may be looked for. The host itself dials again those that are held. */
+  onLost(listener: (lost: LostPeer) => void): () => void
+  /** Keeps a peer's connection, however quiet it is, and dials the peer again when it is lost. @returns ends the hold */
+  hold(peer: string, reason: HoldReason): () => void
+  network(): HostNetwork
   /** Hears what joined peers say beyond admission, offers and pings. */
   onMessage(listener: (message: HostMessage) => void): void
   /**

@@ -5,7 +5,7 @@ import { createHost, type Host } from '#net'
 import { createPipeline, type Pipeline } from '#pipeline'
 import { BackOff, Penalties, PenaltyRecords, ReplayFilter } from '#protocol'
 import type { DataDir } from '#storage'
-import { type NodeOffer, PROTOCOLS } from '#wire'
+import { type NodeOffer, PROTOCOLS, type RouteHop } from '#wire'
 import { letsPeersMeet } from './first-contact.ts'
 import { COMPLETION_WAIT_MS_MAX } from './limits.ts'
 import type { LocalModel } from './model-library.ts'
@@ -85,7 +85,8 @@ export async function createNetwork(deps: NetworkDeps): Promise<Network> {
   stage?.engine.onCrash(() => offers.announce())
   if (config.layers.kind === 'auto' && config.layers.nodes > 1) found.placing = model.id
   offers.announce()
-  const view = new SwarmView({ host, ownOffer })
+  const routes = (): (readonly RouteHop[])[] => pipeline.entry.generations().map(({ route }) => route ?? [])
+  const view = new SwarmView({ host, ownOffer, routes })
   return { host, pipeline, stage, view, watch, offers, penalties, capabilities, ownOffer, found }
 }
 

@@ -37,7 +37,9 @@ lu8NvHZuGne4VeECIB9h5FaM9HyT6/bp9uoY2VE0kkVf1Pin2/5dVk9ufPCw
 /** Of a session only what the plane looks at. */
 function sessionWith(secure: SecureSession, port = 1): Session {
   const connection = { remoteAddr: `/ip4/127.0.0.1/tcp/${port}` }
-  return { peer: 'p', connection, secure, isAdmitted: true, planeStreams: new Set() } as unknown as Session
+  const path = { kind: 'direct', transport: 'tcp' }
+  const rest = { isAdmitted: true, planeStreams: new Set(), traffic: { bytesIn: 0, bytesOut: 0 }, used: () => undefined }
+  return { peer: 'p', connection, path, secure, ...rest } as unknown as Session
 }
 
 type Ends = {
@@ -72,6 +74,7 @@ function planeOf(options: {
   return new DataPlane(
     {
       clock: systemClock,
+      random: systemRandom,
       log: silentLogger,
       sessions: () => sessions,
       refuses: () => false,
