@@ -135,9 +135,6 @@ export const QUIC_READ_BYTES = 64 * 1024
 /** Bytes that wait for the QUIC addon on one stream before its writer is told to pause. */
 export const QUIC_WRITE_BYTES = 256 * 1024
 
-/** Bytes of a file with settings of the network. */
-export const SETTINGS_BYTES_MAX = 64 * 1024
-
 /** Peers of an allow list. */
 export const ALLOWED_PEERS_MAX = 1_024
 

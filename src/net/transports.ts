@@ -30,16 +30,17 @@ export type MountOptions = {
 export async function mountTransports({ mode, key, settings }: MountOptions): Promise<Mounted> {
   const transports: Mounted['transports'] = []
   const kinds = new Set<Transport>()
+  // The first address that people see is that of TCP.
+  if (mode !== 'quic') {
+    transports.push(tcpOf(settings), webSocket({ writeBytesMax: settings.streamWriteBytes }))
+    kinds.add('tcp').add('ws')
+  }
   const addon = mode === 'tcp' ? { missing: 'not wanted' } : await quicFor(key)
   if (!('missing' in addon)) {
     transports.push(quic({ addon, key, settings }))
     kinds.add('quic')
   } else if (mode === 'quic') {
     throw new NetError({ code: 'NET_QUIC_MISSING', reason: addon.missing }, `QUIC cannot be had here: ${addon.missing}`)
-  }
-  if (mode !== 'quic') {
-    transports.push(tcpOf(settings), webSocket({ writeBytesMax: settings.streamWriteBytes }))
-    kinds.add('tcp').add('ws')
   }
   return { transports, kinds, ...(mode === 'dual' && 'missing' in addon ? { quicMissing: addon.missing } : {}) }
 }
