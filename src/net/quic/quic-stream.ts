@@ -53,9 +53,7 @@ export class QuicStream extends AbstractStream {
   sendReset(): void {
     this.#unsent.consume(this.#unsent.byteLength)
     this.#resumed.resolve()
-    // Either half may be over already.
-    this.#native.resetWrite().catch(() => undefined)
-    this.#native.stopRead().catch(() => undefined)
+    this.#giveUp()
   }
 
   sendPause(): void {
@@ -80,8 +78,7 @@ export class QuicStream extends AbstractStream {
         if (this.writableNeedsDrain && this.#unsent.byteLength < QUIC_WRITE_BYTES) this.safeDispatchEvent('drain')
       }
     } catch {
-      this.#unsent.consume(this.#unsent.byteLength)
-      if (!this.#isOver()) this.onRemoteReset()
+      this.#onLost()
     } finally {
       this.#flushing = undefined
     }
@@ -98,7 +95,21 @@ export class QuicStream extends AbstractStream {
       }
       this.onRemoteCloseWrite()
     } catch {
-      if (!this.#isOver()) this.onRemoteReset()
+      this.#onLost()
     }
+  }
+
+  #onLost(): void {
+    if (this.#isOver()) return
+    this.#unsent.consume(this.#unsent.byteLength)
+    this.#giveUp()
+    this.onRemoteReset()
+  }
+
+  /** Until both halves are over on both sides the stream counts against the peer's limit. */
+  #giveUp(): void {
+    // Either half may be over already.
+    this.#native.resetWrite().catch(() => undefined)
+    this.#native.stopRead().catch(() => undefined)
   }
 }
