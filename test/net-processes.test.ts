@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline'
 import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { systemClock, systemRandom, toHex, withDeadline } from '#base'
-import { createHost, type Host, type LifeSettings, type PeerEvent } from '#net'
+import { createHost, type Host, type NetSettings, type PeerEvent } from '#net'
 import { PROTOCOLS } from '#wire'
 import { hostDeps } from './support/net-hosts.ts'
 
@@ -27,12 +27,12 @@ async function startChild(test: Cleaner, args: readonly string[]): Promise<{ chi
   return { child, address }
 }
 
-async function startHost(test: Cleaner, life: Partial<LifeSettings> = {}): Promise<Host> {
+async function startHost(test: Cleaner, settings: Partial<NetSettings> = {}): Promise<Host> {
   const host = await createHost(await hostDeps(), {
     listen: ['/ip4/127.0.0.1/tcp/0'],
     mdns: false,
     secret: new TextEncoder().encode('across processes'),
-    life,
+    settings,
   })
   await host.start()
   test.after(() => host.stop())

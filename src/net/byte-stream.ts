@@ -9,6 +9,7 @@ import { abortable, type ByteStream, type Clock, messageOf, StreamError, withDea
 import { CLOSE_TIMEOUT_MS } from './limits.ts'
 import type { Traffic } from './life/connections.ts'
 import { ReceiveQueue } from './receive-queue.ts'
+import type { NetSettings } from './settings.ts'
 import { grantWindowByHalves } from './thrift.ts'
 
 /** Bytes that are sent belong to the stream from then on: they are not copied. */
@@ -19,19 +20,21 @@ export class NetStream implements ByteStream {
   readonly #stream: Stream
   readonly #clock: Clock
   readonly #traffic: Traffic | undefined
+  readonly #closeTimeoutMs: number
   readonly #queue = new ReceiveQueue(() => this.#resume())
   #isResuming = false
   #hasRemoteClosed = false
   #hasClosed = false
 
-  /** @param options.traffic where bytes are counted */
+  /** @param deps.settings @default the close timeout of `limits.ts` @param options.traffic where bytes are counted */
   constructor(
-    deps: { readonly clock: Clock },
+    deps: { readonly clock: Clock; readonly settings?: Pick<NetSettings, 'closeTimeoutMs'> },
     options: { readonly stream: Stream; readonly peer: string; readonly traffic?: Traffic },
   ) {
     const { stream, peer, traffic } = options
     this.#traffic = traffic
     this.#clock = deps.clock
+    this.#closeTimeoutMs = deps.settings?.closeTimeoutMs ?? CLOSE_TIMEOUT_MS
     this.#stream = stream
     grantWindowByHalves(stream)
     this.peer = peer
@@ -95,7 +98,7 @@ export class NetStream implements ByteStream {
   async close(): Promise<void> {
     if (this.#hasClosed) return
     this.#hasClosed = true
-    const options = { what: 'closing a stream', timeoutMs: CLOSE_TIMEOUT_MS }
+    const options = { what: 'closing a stream', timeoutMs: this.#closeTimeoutMs }
     try {
       await withDeadline(this.#clock, options, signal => abortable(this.#stream.close({ signal }), signal))
     } catch (error) {

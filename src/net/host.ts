@@ -26,8 +26,7 @@ import { Breakers } from './life/breakers.ts'
 import { type ConnectionEvent, Connections } from './life/connections.ts'
 import type { HoldReason } from './life/holds.ts'
 import { Listeners } from './life/listeners.ts'
-import { type LifeSettings, lifeSettings } from './life/settings.ts'
-import { KEPT_ADDRESSES_MAX, RECORD_LIFE_MS } from './limits.ts'
+import { ALLOWED_PEERS_MAX, KEPT_ADDRESSES_MAX, RECORD_LIFE_MS } from './limits.ts'
 import { Paths } from './paths.ts'
 import { type PeerGuard, subjectsOf } from './peer-guard.ts'
 import { fitting, PeerRecords } from './peer-records.ts'
@@ -35,6 +34,7 @@ import { PeerTable } from './peer-table.ts'
 import { DataPlane } from './plane/data-plane.ts'
 import type { Session, SessionOwner } from './session.ts'
 import { Sessions } from './sessions.ts'
+import { checkSettings, type NetSettings } from './settings.ts'
 import { type StreamHandler, Streams } from './streams.ts'
 import type { Host, HostMessage, HostNetwork, HostOptions, LostPeer, Peer, PeerEvent } from './types.ts'
 
@@ -54,10 +54,20 @@ export type HostDeps = {
   readonly offer?: NodeOffer
 }
 
-/** Makes a host that has not been started. */
+/**
+ * Makes a host that has not been started.
+ * @throws NetError NET_SETTINGS_INVALID, NET_QUIC_MISSING, NET_LISTEN_FAILED where the addresses do not fit the transports
+ */
 export async function createHost(deps: HostDeps, options: HostOptions): Promise<Host> {
   const host: { current?: Libp2pHost } = {}
+  const settings = checkSettings(options.settings ?? {})
+  const allows = allowing(options.allow ?? [])
+  const quicKey = options.transport === 'tcp' ? undefined : await deps.identity.wholeKey?.()
   const node = await createNode({
+    settings,
+    allows,
+    ...(quicKey === undefined ? {} : { quicKey }),
+    ...(options.transport === undefined ? {} : { transport: options.transport }),
     key: deps.identity.privateKey,
     listen: options.listen,
     mdns: options.mdns,
@@ -65,18 +75,26 @@ export async function createHost(deps: HostDeps, options: HostOptions): Promise<
     onConnection: connection => host.current?.sessions.onConnection(connection),
     onFound: peer => host.current?.onFound(peer.id.toString(), peer.multiaddrs.map(String)),
   })
-  host.current = new Libp2pHost({ ...deps, node }, options)
+  if (node.quicMissing !== undefined) {
+    deps.log.warn('this node does without QUIC and uses TCP alone', { reason: node.quicMissing })
+  }
+  host.current = new Libp2pHost({ ...deps, node, settings, allows }, options)
   return host.current
+}
+
+type Inside = HostDeps & {
+  readonly node: Node
+  readonly settings: NetSettings
+  readonly allows: (peer: string) => boolean
 }
 
 class Libp2pHost implements Host {
   readonly id: string
   readonly sessions: Sessions
-  readonly #deps: HostDeps & { readonly node: Node }
+  readonly #deps: Inside
   readonly #options: HostOptions
   readonly #paths = new Paths()
   readonly #table: PeerTable
-  readonly #settings: LifeSettings
   readonly #life: Connections<Session>
   readonly #breakers: Breakers
   readonly #lost: Listeners<LostPeer>
@@ -93,7 +111,7 @@ class Libp2pHost implements Host {
   #isStarted = false
   #stopped: Promise<void> | undefined
 
-  constructor(deps: HostDeps & { readonly node: Node }, options: HostOptions) {
+  constructor(deps: Inside, options: HostOptions) {
     this.#deps = deps
     this.#options = options
     this.id = deps.node.libp2p.peerId.toString()
@@ -107,8 +125,7 @@ class Libp2pHost implements Host {
     }
     // The peer id of connections stays until the next start, and with it the key that speaks for its addresses.
     this.#records = new PeerRecords({ ...deps, signer: identity.provider })
-    this.#settings = lifeSettings(options.life)
-    const settings = this.#settings
+    const { settings } = deps
     this.#life = new Connections(
       { ...deps, peerCount: () => this.#table.size, isPreferred: session => this.#table.isPreferred(session) },
       settings,
@@ -119,7 +136,14 @@ class Libp2pHost implements Host {
     this.#table = new PeerTable({ ...deps, life }, { self: this.id })
     const { secret } = options
     this.sessions = new Sessions(
-      { ...deps, life, settings, paths: this.#paths, owner: this.#owner, party: () => this.#party, stopping: this.#stopping.signal },
+      {
+        ...deps,
+        life,
+        paths: this.#paths,
+        owner: this.#owner,
+        party: () => this.#party,
+        stopping: this.#stopping.signal,
+      },
       { secret },
     )
     this.#connector = new Connector({
@@ -147,6 +171,7 @@ class Libp2pHost implements Host {
       random: deps.random,
       isUnwanted: peer =>
         peer === this.id ||
+        !deps.allows(peer) ||
         this.#table.has(peer) ||
         !this.#table.hasRoom(peer) ||
         deps.guard.refuses([peer]) !== undefined ||
@@ -275,7 +300,7 @@ class Libp2pHost implements Host {
       ...(planePort === undefined ? {} : { planePort }),
       connections: this.#life.facts(),
       breakers: this.#breakers.facts(),
-      settings: this.#settings,
+      settings: this.#deps.settings,
     }
   }
 
@@ -365,7 +390,16 @@ class Libp2pHost implements Host {
   #connectFor(target: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
     this.#assertRuns()
     assert(this.#isStarted, 'a host is started before it dials')
-    return this.#connector.connect(target, options)
+    const { transports } = this.#deps.node
+    const addresses = target.addresses.filter(
+      ({ transport, relay }) => relay !== undefined || transports.has(transport),
+    )
+    if (addresses.length > 0 || target.addresses.length === 0) {
+      return this.#connector.connect({ ...target, addresses }, options)
+    }
+    const fault = { code: 'NET_DIAL_FAILED', ...(target.peer === undefined ? {} : { peer: target.peer }) } as const
+    const sentence = `the peer has no address of a transport that this node uses: ${[...transports].join(', ')}`
+    return Promise.reject(new NetError(fault, sentence))
   }
 
   #onEnded(session: Session, code: number | undefined): void {
@@ -387,7 +421,8 @@ class Libp2pHost implements Host {
   /** Kept addresses are dialled by their keeper, held peers here, and all others by those who listen, if they want them. */
   #onLost(lost: LostPeer): void {
     const { peer, addresses, holds } = lost
-    if (holds.length > 0 && !holds.includes('kept')) this.#introductions.add([{ id: peer, addresses }], { isNews: true })
+    if (holds.length > 0 && !holds.includes('kept'))
+      this.#introductions.add([{ id: peer, addresses }], { isNews: true })
     this.#lost.tell(lost)
   }
 
@@ -396,7 +431,8 @@ class Libp2pHost implements Host {
     const { listen, planePort = 0 } = this.#options
     const addresses = listen.map(decodeAddress).filter(address => address !== undefined)
     const hosts = [...new Set(addresses.map(({ host }) => host))]
-    if (planePort === 'off') return undefined
+    // Its sockets are TCP's.
+    if (planePort === 'off' || !this.#deps.node.transports.has('tcp')) return undefined
     const { clock, random, log } = this.#deps
     return new DataPlane(
       {
@@ -430,6 +466,15 @@ class Libp2pHost implements Host {
     await this.#plane?.stop()
     await this.#deps.node.stop()
   }
+}
+
+/** Without a list everybody is. */
+function allowing(list: readonly string[]): (peer: string) => boolean {
+  if (list.length > ALLOWED_PEERS_MAX) {
+    throw new NetError({ code: 'NET_SETTINGS_INVALID' }, `at most ${ALLOWED_PEERS_MAX} peers can be listed`)
+  }
+  const allowed = new Set(list)
+  return peer => allowed.size === 0 || allowed.has(peer)
 }
 
 /** How the audit log calls what a peer was refused for. */

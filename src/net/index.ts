@@ -5,7 +5,7 @@ export { type BreakerFacts, type BreakerSettings, Breakers } from './life/breake
 export { CLOSE_CODE_IDLE, type ConnectionEvent, type ConnectionFacts, type Traffic } from './life/connections.ts'
 export type { HoldReason } from './life/holds.ts'
 export type { ConnectionState } from './life/life.ts'
-export { LIFE_DEFAULTS, type LifeSettings, lifeSettings } from './life/settings.ts'
 export * from './limits.ts'
+export { checkSettings, DEFAULT_SETTINGS, type NetSettings, SETTINGS } from './settings.ts'
 export type * from './types.ts'
 export type { PeerGuard } from './peer-guard.ts'

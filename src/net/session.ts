@@ -4,15 +4,7 @@
  * several sessions) is the peer table's business.
  */
 import type { Connection, Stream } from '@libp2p/interface'
-import {
-  abortable,
-  type ByteStream,
-  type CancelTimer,
-  codeOf,
-  sleep,
-  StreamError,
-  withDeadline,
-} from '#base'
+import { abortable, type ByteStream, type CancelTimer, codeOf, sleep, StreamError, withDeadline } from '#base'
 import {
   ControlLink,
   type LinkDeps,
@@ -38,19 +30,14 @@ import {
 import { NetStream } from './byte-stream.ts'
 import { lost, NetError } from './errors.ts'
 import { hangUp } from './hang-up.ts'
-import {
-  ADMISSION_TIMEOUT_MS,
-  CONTROL_TOKENS_MAX,
-  CONTROL_TOKENS_PER_SECOND,
-  LINGER_MS,
-  OFFER_INTERVAL_MS,
-} from './limits.ts'
+import { CONTROL_TOKENS_MAX, CONTROL_TOKENS_PER_SECOND, LINGER_MS, OFFER_INTERVAL_MS } from './limits.ts'
 import type { Living, Traffic } from './life/connections.ts'
-import { Pinger, type PingSettings } from './life/pinger.ts'
+import { Pinger } from './life/pinger.ts'
 import { plainFacts, refusalError } from './refusals.ts'
+import type { NetSettings } from './settings.ts'
 import type { PeerPath } from './types.ts'
 
-export type SessionDeps = LinkDeps
+export type SessionDeps = LinkDeps & { readonly settings: NetSettings }
 
 export type SessionOptions = {
   readonly connection: Connection
@@ -58,7 +45,6 @@ export type SessionOptions = {
   readonly path: PeerPath
   readonly secret?: Uint8Array
   readonly owner: SessionOwner
-  readonly pings: PingSettings
 }
 
 /** What a session asks of the host and tells it. */
@@ -136,7 +122,7 @@ export class Session implements Living {
   #goodbyeCode: number | undefined
 
   constructor(deps: SessionDeps, options: SessionOptions) {
-    const { connection, path, secret, owner, pings } = options
+    const { connection, path, secret, owner } = options
     this.#deps = deps
     this.#owner = owner
     this.#secret = secret
@@ -154,9 +140,9 @@ export class Session implements Living {
       onRtt: () => owner.onRtt(this),
       onDead: () => this.end(lost(this.peer)),
     }
-    this.#pinger = new Pinger(pinger, pings)
+    this.#pinger = new Pinger(pinger, deps.settings)
     connection.addEventListener('close', () => this.#finish(lost(this.peer)))
-    this.#after(ADMISSION_TIMEOUT_MS, () => {
+    this.#after(this.#deps.settings.admissionTimeoutMs, () => {
       if (this.#phase === 'proving' || this.#phase === 'admitted') this.refuse('slow')
     })
   }
@@ -199,14 +185,18 @@ export class Session implements Living {
 
   /** The dialler opens the control stream. Failures end the session. */
   async begin(): Promise<void> {
-    const options = { what: 'opening the control stream', timeoutMs: ADMISSION_TIMEOUT_MS }
+    const options = { what: 'opening the control stream', timeoutMs: this.#deps.settings.admissionTimeoutMs }
     try {
       const stream = await withDeadline(this.#deps.clock, options, signal =>
         abortable(this.connection.newStream(PROTOCOLS.control, { signal }), signal),
       )
       this.attach(stream)
     } catch (error) {
-      this.end(new NetError({ code: 'NET_CONNECTION_LOST', peer: this.peer }, 'the peer does not answer as a Koinon node', { cause: error }))
+      this.end(
+        new NetError({ code: 'NET_CONNECTION_LOST', peer: this.peer }, 'the peer does not answer as a Koinon node', {
+          cause: error,
+        }),
+      )
     }
   }
 
@@ -245,7 +235,7 @@ export class Session implements Living {
   /** A stream of a guest has ended. A guest that opens no other soon gives its place back. */
   guestStreamEnded(): void {
     this.#guestStreams--
-    this.#after(ADMISSION_TIMEOUT_MS, () => {
+    this.#after(this.#deps.settings.admissionTimeoutMs, () => {
       if (this.#phase === 'guest' && this.#guestStreams === 0) this.refuse('slow')
     })
   }

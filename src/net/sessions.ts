@@ -7,23 +7,23 @@ import type { Clock, Logger, Random } from '#base'
 import { type LinkDeps, type Party, type RefusalFacts, uuidText } from '#protocol'
 import type { RefusalReason } from '#wire'
 import type { Connections } from './life/connections.ts'
-import type { LifeSettings } from './life/settings.ts'
 import { TURNED_AWAY_MAX, UNPROVEN_MAX } from './limits.ts'
 import { crowdedOut } from './newcomers.ts'
 import type { Paths } from './paths.ts'
 import { type PeerGuard, subjectOfAddress, subjectsOf } from './peer-guard.ts'
 import { Session, type SessionOwner, type SessionPhase } from './session.ts'
+import type { NetSettings } from './settings.ts'
 
 export type SessionsDeps = {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
+  readonly settings: NetSettings
   /** What sessions remember. */
   readonly memory: Pick<LinkDeps, 'sessions' | 'peerKeys' | 'replay' | 'audit'>
   readonly guard: PeerGuard
   readonly paths: Paths
   readonly life: Connections<Session>
-  readonly settings: LifeSettings
   readonly owner: SessionOwner
   /** Who we are in new sessions. */
   readonly party: () => Party
@@ -116,8 +116,8 @@ export class Sessions implements Iterable<Session> {
     const { clock, random, log, memory, party, owner, paths, settings } = this.#deps
     const secret = this.#secret
     const session = new Session(
-      { clock, random, log, ...memory, party: party(), isLive: id => this.#live.has(uuidText(id)) },
-      { connection, path: paths.of(connection), owner, pings: settings, ...(secret === undefined ? {} : { secret }) },
+      { clock, random, log, settings, ...memory, party: party(), isLive: id => this.#live.has(uuidText(id)) },
+      { connection, path: paths.of(connection), owner, ...(secret === undefined ? {} : { secret }) },
     )
     this.#sessions.set(connection, session)
     this.#deps.life.opened(session)

@@ -7,7 +7,7 @@ import type { BreakerFacts } from './life/breakers.ts'
 import type { ConnectionEvent, ConnectionFacts, Traffic } from './life/connections.ts'
 import type { HoldReason } from './life/holds.ts'
 import type { ConnectionState } from './life/life.ts'
-import type { LifeSettings } from './life/settings.ts'
+import type { NetSettings } from './settings.ts'
 
 export type HostOptions = {
   /** Multiaddrs to listen on. @default ['/ip4/127.0.0.1/tcp/0'] */
@@ -22,9 +22,19 @@ export type HostOptions = {
   readonly hybridSignatures?: boolean
   /** Tell peers of one another, and dial those that peers tell of. @default whether there is a secret */
   readonly meet?: boolean
-  /** Pings, sweeps and circuit breakers. @default `LIFE_DEFAULTS` */
-  readonly life?: Partial<LifeSettings>
+  /** What connections run on. @default 'dual' */
+  readonly transport?: TransportMode
+  /** Settings that are not the defaults. See `checkSettings`. */
+  readonly settings?: Partial<NetSettings>
+  /** Peer ids. Where there are any, nobody else is dialled or let in. @default everybody may come */
+  readonly allow?: readonly string[]
 }
+
+/**
+ * QUIC and TCP beside one another (and TCP alone, with a warning, where QUIC cannot be had); QUIC alone, and no data plane;
+ * TCP alone. WebSocket goes with TCP, where an address names it.
+ */
+export type TransportMode = 'dual' | 'quic' | 'tcp'
 
 /** What carries bytes below a connection. */
 export type Transport = 'tcp' | 'quic' | 'ws'
@@ -99,7 +109,7 @@ export type HostNetwork = {
   readonly connections: readonly ConnectionFacts[]
   /** Circuit breakers that are not closed. */
   readonly breakers: readonly BreakerFacts[]
-  readonly settings: LifeSettings
+  readonly settings: NetSettings
 }
 
 export interface Host {

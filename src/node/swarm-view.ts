@@ -85,6 +85,7 @@ export class SwarmView {
       ...peer.protocol,
       addresses: addressesOf(peer),
       direction: peer.direction,
+      path: peer.path,
       connectedMs: Math.max(0, now - peer.connectedAt),
       ...(peer.rttMs === undefined ? {} : { rttMs: peer.rttMs }),
       streams: peer.streams,

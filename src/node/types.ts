@@ -1,6 +1,7 @@
 /** A whole node, as the surfaces (HTTP API, command line) see it. */
 import type { EngineOptions } from '#engine'
 import type { KeySource } from '#keyring'
+import type { NetSettings, TransportMode } from '#net'
 import type { Attachment } from '#protocol'
 import type { Clock, LayerRange, Logger, Random } from '#base'
 import type {
@@ -30,6 +31,12 @@ export type NodeConfig = {
   readonly listen: readonly string[]
   /** TCP port of the data plane; 0: any that is free; 'off': streams go over libp2p alone. @default 0 */
   readonly planePort?: number | 'off'
+  /** What connections run on. @default 'dual' */
+  readonly transport?: TransportMode
+  /** Settings of the network that are not the defaults. */
+  readonly settings?: Partial<NetSettings>
+  /** Peer ids: where there are any, nobody else is dialled or let in. */
+  readonly allow?: readonly string[]
   readonly secret?: Uint8Array
   readonly mdns: boolean
   /** Where the node's key lies. @default the data directory */

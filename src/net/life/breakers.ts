@@ -8,10 +8,10 @@
  */
 import { type Clock, type Random, uniform } from '#base'
 import { BREAKERS_MAX, CONNECT_TIMEOUT_MS } from '../limits.ts'
-import type { LifeSettings } from './settings.ts'
+import type { NetSettings } from '../settings.ts'
 
 export type BreakerSettings = Pick<
-  LifeSettings,
+  NetSettings,
   'breakerFailures' | 'breakerWindowMs' | 'breakerWaitMsMin' | 'breakerWaitMsMax'
 >
 

@@ -4,7 +4,7 @@ import { ManualClock, silentLogger } from '#base'
 import type { PeerPath } from '../types.ts'
 import { HOLDS_MAX, IDLE_LIMIT_MS, LISTENERS_MAX, SWEEP_PERIOD_MS } from '../limits.ts'
 import { CLOSE_CODE_IDLE, type ConnectionEvent, Connections, type Living } from './connections.ts'
-import { lifeSettings } from './settings.ts'
+import { checkSettings } from '../settings.ts'
 
 const DIRECT: PeerPath = { kind: 'direct', transport: 'tcp' }
 
@@ -19,7 +19,7 @@ function setUp(peersFloor = 0) {
       peerCount: () => new Set([...open].map(({ peer }) => peer)).size,
       isPreferred: connection => [...open].find(({ peer }) => peer === connection.peer) === connection,
     },
-    lifeSettings({ peersFloor }),
+    checkSettings({ peersFloor }),
   )
   const events: ConnectionEvent[] = []
   connections.onConnection(event => events.push(event))
@@ -164,10 +164,10 @@ describe('net / life of connections', () => {
   })
 
   it('takes settings in their ranges only', () => {
-    assert.throws(() => lifeSettings({ idleLimitMs: 1 }), { code: 'NET_SETTING_INVALID' })
-    assert.throws(() => lifeSettings({ pingFailuresMax: 0 }), { code: 'NET_SETTING_INVALID' })
-    assert.throws(() => lifeSettings({ pingTimeoutMs: 16_000 }), /pingTimeoutMs is longer/)
-    assert.throws(() => lifeSettings({ breakerWaitMsMin: 60_000 }), { code: 'NET_SETTING_INVALID' })
-    assert.equal(lifeSettings({ sweepPeriodMs: 5_000 }).sweepPeriodMs, 5_000)
+    assert.throws(() => checkSettings({ idleLimitMs: 1 }), { code: 'NET_SETTINGS_INVALID' })
+    assert.throws(() => checkSettings({ pingFailuresMax: 0 }), { code: 'NET_SETTINGS_INVALID' })
+    assert.throws(() => checkSettings({ pingTimeoutMs: 16_000 }), /"pingTimeoutMs" is at most/)
+    assert.throws(() => checkSettings({ breakerWaitMsMin: 60_000 }), { code: 'NET_SETTINGS_INVALID' })
+    assert.equal(checkSettings({ sweepPeriodMs: 5_000 }).sweepPeriodMs, 5_000)
   })
 })

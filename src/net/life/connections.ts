@@ -8,7 +8,7 @@ import type { PeerPath } from '../types.ts'
 import { type HoldReason, Holds } from './holds.ts'
 import { ConnectionLife, type ConnectionState } from './life.ts'
 import { Listeners } from './listeners.ts'
-import type { LifeSettings } from './settings.ts'
+import type { NetSettings } from '../settings.ts'
 
 /** Said to the peer of a connection that is closed because nobody used it (GOODBYE, NET-6). */
 export const CLOSE_CODE_IDLE = 0x100
@@ -66,12 +66,12 @@ type Entry = { readonly life: ConnectionLife; readonly openedAt: number }
 
 export class Connections<C extends Living = Living> {
   readonly #deps: ConnectionsDeps
-  readonly #settings: LifeSettings
+  readonly #settings: NetSettings
   readonly #holds = new Holds()
   readonly #entries = new Map<C, Entry>()
   readonly #listeners: Listeners<ConnectionEvent>
 
-  constructor(deps: ConnectionsDeps, settings: LifeSettings) {
+  constructor(deps: ConnectionsDeps, settings: NetSettings) {
     this.#deps = deps
     this.#settings = settings
     this.#listeners = new Listeners(deps.log, 'connection events')

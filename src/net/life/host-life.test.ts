@@ -12,7 +12,7 @@ import type { Host, LostPeer } from '../types.ts'
 import { CLOSE_CODE_IDLE, type ConnectionEvent } from './connections.ts'
 
 /** So that minutes may pass at once: answers to pings come in their own time. */
-const PATIENT = { peersFloor: 0, pingIntervalMs: 600_000, pingTimeoutMs: 600_000 }
+const PATIENT = { peersFloor: 0, pingIntervalMs: 600_000, pingTimeoutMs: 600_000, tcpIdleMs: 1_300_000 }
 
 async function pass(clock: ManualClock, ms: number, stepMs = SWEEP_PERIOD_MS): Promise<void> {
   for (let passed = 0; passed < ms; passed += stepMs) {
@@ -46,10 +46,12 @@ describe('net / life of a host’s connections', () => {
   it('closes a connection of no use with code 0x100, which the peer is told, and both look for each other again', async test => {
     const clock = new ManualClock(systemClock.now())
     // Frames carry the time, so both have the same.
-    const b = await startHost(test, { clock, life: { ...PATIENT, peersFloor: 1 } })
-    const a = await startHost(test, { clock, life: PATIENT })
+    const b = await startHost(test, { clock, settings: { ...PATIENT, peersFloor: 1 } })
+    const a = await startHost(test, { clock, settings: PATIENT })
     const [ofA, ofB] = [eventsOf(a), eventsOf(b)]
-    const lost = [a, b].map(host => within('news of a lost peer', new Promise<LostPeer>(resolve => host.onLost(resolve))))
+    const lost = [a, b].map(host =>
+      within('news of a lost peer', new Promise<LostPeer>(resolve => host.onLost(resolve))),
+    )
     const measured = nextEvent(a, event => event.peer.rttMs !== undefined)
     await a.connect(firstAddress(b))
     await measured
@@ -70,7 +72,10 @@ describe('net / life of a host’s connections', () => {
   it('keeps a connection with an open stream, counts its bytes, and lets it go when the stream has ended', async test => {
     for (const planePort of [0, 'off'] as const) {
       const clock = new ManualClock(systemClock.now())
-      const [a, b] = [await startHost(test, { clock, life: PATIENT, planePort }), await startHost(test, { planePort })]
+      const [a, b] = [
+        await startHost(test, { clock, settings: PATIENT, planePort }),
+        await startHost(test, { planePort }),
+      ]
       const served = Promise.withResolvers<ByteStream>()
       b.handle(PROTOCOLS.stage, served.resolve)
       await a.connect(firstAddress(b))
@@ -117,10 +122,16 @@ describe('net / life of a host’s connections', () => {
     const rests = { code: 'NET_PEER_RESTING', message: /tried again in [0-9]+ s/ }
     for (let i = 0; i < BREAKER_FAILURES; i++) await assert.rejects(open(), { code: 'NET_DIAL_FAILED' })
     await assert.rejects(open(), rests)
-    assert.deepEqual(a.network().breakers.map(({ key, state }) => [key, state]).sort(), [
-      [listen[0], 'open'],
-      [identity.peer, 'open'],
-    ])
+    assert.deepEqual(
+      a
+        .network()
+        .breakers.map(({ key, state }) => [key, state])
+        .sort(),
+      [
+        [listen[0], 'open'],
+        [identity.peer, 'open'],
+      ],
+    )
     for (let round = 0; round < 3; round++) {
       clock.advance(2 * BREAKER_WAIT_MS_MAX)
       await assert.rejects(open(), { code: 'NET_DIAL_FAILED' })

@@ -4,7 +4,7 @@
  */
 import type { CancelTimer, Clock, Random } from '#base'
 import { PING_FIRST_INTERVAL_MS, PINGS_FIRST } from '../limits.ts'
-import type { LifeSettings } from './settings.ts'
+import type { NetSettings } from '../settings.ts'
 
 export type PingerDeps = {
   readonly clock: Clock
@@ -16,7 +16,7 @@ export type PingerDeps = {
   readonly onDead: () => void
 }
 
-export type PingSettings = Pick<LifeSettings, 'pingIntervalMs' | 'pingTimeoutMs' | 'pingFailuresMax'>
+export type PingSettings = Pick<NetSettings, 'pingIntervalMs' | 'pingTimeoutMs' | 'pingFailuresMax'>
 
 export class Pinger {
   readonly #deps: PingerDeps
