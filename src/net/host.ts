@@ -29,6 +29,7 @@ import { fitting, PeerRecords } from './peer-records.ts'
 import { PeerTable } from './peer-table.ts'
 import { DataPlane } from './plane/data-plane.ts'
 import type { Session, SessionOwner } from './session.ts'
+import { Relay } from './relay/relay.ts'
 import { Sessions } from './sessions.ts'
 import { type StreamHandler, Streams } from './streams.ts'
 import type { Host, HostMessage, HostOptions, Peer, PeerEvent } from './types.ts'
@@ -45,6 +46,10 @@ export type HostDeps = {
   /** What sessions remember. */
   readonly memory: Pick<LinkDeps, 'sessions' | 'peerKeys' | 'replay' | 'audit'>
   readonly guard: PeerGuard
+  /** Whether others can dial this node; undefined: not known. Without it: never known. */
+  readonly isPublic?: () => boolean | undefined
+  /** Whether a peer may use more of our relaying than strangers. Without it: those who have proved the secret. */
+  readonly isTrusted?: (peer: string) => boolean
   /** What peers are told until the first `announce`. Without it: a node that serves nothing. */
   readonly offer?: NodeOffer
 }
@@ -67,6 +72,7 @@ export async function createHost(deps: HostDeps, options: HostOptions): Promise<
 class Libp2pHost implements Host {
   readonly id: string
   readonly sessions: Sessions
+  readonly relay: Relay
   readonly #deps: HostDeps & { readonly node: Node }
   readonly #options: HostOptions
   readonly #paths = new Paths()
@@ -108,7 +114,10 @@ class Libp2pHost implements Host {
       ...deps,
       self: this.id,
       stopping: this.#stopping.signal,
-      dial: (address, options) => deps.node.libp2p.dial(address.target, options),
+      dial: (address, options) =>
+        address.relay === undefined
+          ? deps.node.libp2p.dial(address.target, options)
+          : this.relay.dial(address, options),
       adopt: (pipe, options) => deps.node.adopt(pipe, options),
       paths: this.#paths,
       isHere: peer => this.#table.has(peer),
@@ -123,6 +132,7 @@ class Libp2pHost implements Host {
       guestCount: () => this.sessions.inPhase('guest').length,
       onFault: (session, reason) => this.#onFault(session, reason),
     })
+    this.relay = this.#createRelay()
     this.#introductions = new Introductions({
       clock: deps.clock,
       random: deps.random,
@@ -142,6 +152,7 @@ class Libp2pHost implements Host {
   async start(): Promise<void> {
     const { libp2p } = this.#deps.node
     this.#assertRuns()
+    this.relay.check()
     await libp2p.handle(PROTOCOLS.control, (stream, connection) => this.sessions.onControl(stream, connection), {
       maxInboundStreams: 1,
     })
@@ -152,6 +163,8 @@ class Libp2pHost implements Host {
       await this.#plane?.stop()
       throw new NetError({ code: 'NET_LISTEN_FAILED' }, 'the listen addresses could not be had', { cause: error })
     }
+    this.#streams.handle(PROTOCOLS.relay, stream => this.relay.accept(stream))
+    this.relay.start()
     this.#isStarted = true
     await this.#records.make(this.addresses())
     void repeat(this.#deps.clock, () => this.#records.make(this.addresses()), {
@@ -166,12 +179,23 @@ class Libp2pHost implements Host {
   }
 
   addresses(): readonly string[] {
+    return this.#withRelays(this.#listening())
+  }
+
+  #listening(): string[] {
     const all = this.#deps.node.listening().map(target => `${target.toString()}/p2p/${this.id}`)
     const decoded = all.map(decodeAddress).filter(address => address !== undefined)
     // A wildcard has become every interface; nobody else can use the loopback one.
     const distant = decoded.filter(address => !isLoopback(address))
     const useful = distant.length > 0 && this.#isWildcard() ? distant : decoded
     return useful.map(address => address.text).slice(0, PEER_ADDRESSES_MAX)
+  }
+
+  /** The addresses with those through the relays that are held now, and with no other such. */
+  #withRelays(addresses: readonly string[]): string[] {
+    const relayed = this.relay.addresses()
+    const own = addresses.filter(address => !address.includes('/p2p-circuit'))
+    return [...own.slice(0, PEER_ADDRESSES_MAX - relayed.length), ...relayed]
   }
 
   async connect(address: string, options: { readonly signal?: AbortSignal } = {}): Promise<string> {
@@ -257,7 +281,7 @@ class Libp2pHost implements Host {
   announce(offer: NodeOffer): void {
     // Peers drop us for an offer that is not valid: better to fail here.
     this.#offer = nodeOfferSchema.parse(offer)
-    for (const session of this.sessions) session.announce()
+    this.#announceAll()
   }
 
   onFound(peer: string, addresses: readonly string[]): void {
@@ -268,7 +292,8 @@ class Libp2pHost implements Host {
     hasRoom: session => this.#table.hasRoom(session.peer),
     offer: () => ({
       ...this.#offer,
-      addresses: this.#offer.addresses.length > 0 ? this.#offer.addresses : [...this.addresses()],
+      addresses: this.#withRelays(this.#offer.addresses.length > 0 ? this.#offer.addresses : this.#listening()),
+      ...(this.relay.offer() === undefined ? {} : { relay: this.relay.offer() }),
       ...(this.#plane?.port === undefined ? {} : { planePort: this.#plane.port }),
     }),
     record: () => this.#records.own,
@@ -321,6 +346,45 @@ class Libp2pHost implements Host {
     this.sessions.onEnded(session)
   }
 
+  #createRelay(): Relay {
+    const { secret, relay = 'auto', relaysHeld, region } = this.#options
+    const open = async (peer: string, options: { readonly signal: AbortSignal }): Promise<ByteStream> => {
+      return this.open(peer, PROTOCOLS.relay, options)
+    }
+    return new Relay(
+      {
+        ...this.#deps,
+        self: this.id,
+        isPublic: () => this.#deps.isPublic?.(),
+        isTrusted: peer => this.#deps.isTrusted?.(peer) ?? secret !== undefined,
+        table: this.#table,
+        connector: () => this.#connector,
+        adopt: (pipe, options) => this.#deps.node.adopt(pipe, options),
+        open,
+        listening: () => this.#listening(),
+        onChange: () => this.#announceAll(),
+        onAddresses: () => void this.#onOwnAddresses(),
+        stopping: this.#stopping.signal,
+      },
+      {
+        mode: relay,
+        ...(relaysHeld === undefined ? {} : { reservations: relaysHeld }),
+        ...(region === undefined ? {} : { region }),
+      },
+    )
+  }
+
+  /** Our addresses are others now: peers hear of it at once. */
+  async #onOwnAddresses(): Promise<void> {
+    if (!this.#isStarted || this.#stopping.signal.aborted) return
+    await this.#records.make(this.addresses())
+    this.#announceAll()
+  }
+
+  #announceAll(): void {
+    for (const session of this.sessions) session.announce()
+  }
+
   /** Where the host itself listens, at a port of its own. */
   #createPlane(): DataPlane | undefined {
     const { listen, planePort = 0 } = this.#options
@@ -352,6 +416,7 @@ class Libp2pHost implements Host {
   async #stop(): Promise<void> {
     this.#stopping.abort(stopped())
     this.#introductions.clear()
+    await this.relay.stop()
     const sessions = [...this.sessions]
     for (const session of sessions) session.refuse('stopping')
     await Promise.allSettled([...this.#kept.values(), this.#connector.settled()])

@@ -2,5 +2,7 @@
 export type { NetFault } from './errors.ts'
 export { createHost, type HostDeps } from './host.ts'
 export * from './limits.ts'
+export * from './relay/limits.ts'
+export type * from './relay/types.ts'
 export type * from './types.ts'
 export type { PeerGuard } from './peer-guard.ts'

@@ -2,6 +2,7 @@
 import type { ByteStream } from '#base'
 import type { KeyProvider } from '#identity'
 import type { LinkFacts, RefusalFacts } from '#protocol'
+import type { HostRelay, RelayMode } from './relay/types.ts'
 import type { NodeOffer, Priority, ProtocolId, RefusalReason } from '#wire'
 
 export type HostOptions = {
@@ -15,6 +16,12 @@ export type HostOptions = {
   readonly mdns: boolean
   /** Sign handshakes with ML-DSA-65 beside Ed25519, where the identity has such a key. @default false */
   readonly hybridSignatures?: boolean
+  /** Relay for others. @default 'auto' */
+  readonly relay?: RelayMode
+  /** How many reservations at relays this node holds while others cannot dial it. @default 2 */
+  readonly relaysHeld?: number
+  /** Where in the world this node is, in words of its owner's choice: relays of the same region are taken for a bit nearer. */
+  readonly region?: string
   /** Tell peers of one another, and dial those that peers tell of. @default whether there is a secret */
   readonly meet?: boolean
 }
@@ -65,6 +72,8 @@ export type PeerEvent =
 export interface Host {
   /** Our own peer id. */
   readonly id: string
+  /** How this node uses relays, and is one. */
+  readonly relay: HostRelay
   start(): Promise<void>
   /** Resolves when every socket, stream and timer is gone. Idempotent. */
   stop(): Promise<void>
