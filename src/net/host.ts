@@ -15,6 +15,7 @@ import {
   type ProtocolId,
   type RefusalReason,
 } from '#wire'
+import { AddressNews } from './address-news.ts'
 import { type Address, addressesOf, decodeAddress, isLoopback, parseAddress } from './address.ts'
 import { Connector } from './connector.ts'
 import type { DialTarget } from './dialler.ts'
@@ -78,6 +79,7 @@ class Libp2pHost implements Host {
   readonly #paths = new Paths()
   readonly #table: PeerTable
   readonly #introductions: Introductions
+  readonly #news: AddressNews
   readonly #connector: Connector
   readonly #kept = new Map<string, Promise<void>>()
   readonly #stopping = new AbortController()
@@ -104,6 +106,7 @@ class Libp2pHost implements Host {
     }
     // The peer id of connections stays until the next start, and with it the key that speaks for its addresses.
     this.#records = new PeerRecords({ ...deps, signer: identity.provider })
+    this.#news = new AddressNews(deps)
     this.#table = new PeerTable(deps, { self: this.id })
     const { secret } = options
     this.sessions = new Sessions(
@@ -302,9 +305,13 @@ class Libp2pHost implements Host {
       const { guard } = this.#deps
       guard.succeeded(subjectsOf(session))
       this.sessions.onJoined(session)
-      if (this.#table.join(session, announcement)) this.#introduceToOthers(session.peer)
+      const isNew = this.#table.join(session, announcement)
+      if (this.#isNews(session.peer, announcement.record) || isNew) this.#introduceToOthers(session.peer)
     },
-    onOffer: (session, announcement) => this.#table.update(session, announcement),
+    onOffer: (session, announcement) => {
+      this.#table.update(session, announcement)
+      if (this.#isNews(session.peer, announcement.record)) this.#introduceToOthers(session.peer)
+    },
     onIntroduced: (peers, options) => {
       if (this.#meets) this.#introductions.add(this.#records.verified(peers), options)
     },
@@ -321,6 +328,10 @@ class Libp2pHost implements Host {
 
   get #meets(): boolean {
     return this.#options.meet ?? this.#options.secret !== undefined
+  }
+
+  #isNews(peer: string, record: Uint8Array | undefined): boolean {
+    return this.#meets && this.#news.isNews(peer, this.#records.addressesOf(peer, record))
   }
 
   #introduceToOthers(newcomer: string): void {

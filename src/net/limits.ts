@@ -102,6 +102,12 @@ export const INTRODUCTION_WAIT_MS = 1_000
 /** How long an introduced peer that could not be reached is left alone, in milliseconds. */
 export const INTRODUCTION_RETRY_MS = 60_000
 
+/** How often the others are told of a peer whose addresses keep changing, at once. */
+export const NEWS_BURST_MAX = 4
+
+/** Time in which a peer regains one such telling, in milliseconds. */
+export const NEWS_REFILL_MS = 30_000
+
 /** Addresses that the host keeps dialling. */
 export const KEPT_ADDRESSES_MAX = 64
 

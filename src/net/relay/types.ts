@@ -56,4 +56,6 @@ export interface HostRelay {
   addresses(): readonly string[]
   /** Hears whenever `addresses()` has changed: what was published of them is no longer so. */
   onAddresses(listener: () => void): void
+  /** Say so when it has become known, or has changed, whether others can dial this node: `HostDeps.isPublic` is asked again. */
+  reachabilityChanged(): void
 }
