@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { codeOf, type LogLevel, messageOf, repeat, TimeoutError, withDeadline } from '#base'
 import type { LayerChoice, NodeConfig } from '#node'
+import type { RelayMode } from '#wire'
 import { addDataDirOption, type DataDirFlags, dataDirOf } from './data-dir.ts'
 import { addEngineOptions, type EngineFlags, engineConfig, SLOTS_DEFAULT } from './engine-options.ts'
 import { CliError, usageError } from './errors.ts'
@@ -17,9 +18,11 @@ import {
   LOG_LEVELS,
   parseApiAddress,
   parseLayers,
+  parseListen,
   parseMultiaddr,
   parsePeerId,
   parsePlanePort,
+  parseRegion,
 } from './parse.ts'
 import { addPassphraseOption, type PassphraseFlags } from './passphrase.ts'
 import { readSecret } from './secret.ts'
@@ -37,6 +40,8 @@ type UpFlags = DataDirFlags &
     readonly peer?: readonly string[]
     readonly listen?: readonly string[]
     readonly planePort: number | 'off'
+    readonly relay: RelayMode
+    readonly region?: string
     readonly api: ReturnType<typeof parseApiAddress>
     readonly temporary?: boolean
     readonly secretFile?: string
@@ -67,7 +72,21 @@ export function addUp(program: Command, deps: CliDeps): void {
     )
     .option('--expect-nodes <count>', 'with --layers auto: wait for this many nodes, then share out', integerIn(1, 64))
     .option('--peer <address>', 'connect to this node, and stay connected (repeatable)', collect(parseMultiaddr))
-    .option('--listen <address>', `accept peers here (repeatable; default: ${LISTEN_DEFAULT})`, collect(parseMultiaddr))
+    .option(
+      '--listen <address>',
+      `accept peers here (repeatable; default: ${LISTEN_DEFAULT}), or none`,
+      collect(parseListen),
+    )
+    .addOption(
+      new Option('--relay <mode>', 'carry the bytes of nodes that others cannot dial; auto: once this node is public')
+        .choices(['on', 'off', 'auto'] satisfies RelayMode[])
+        .default('auto' satisfies RelayMode),
+    )
+    .option(
+      '--region <name>',
+      'where this node is, in your words: relays of the region are liked a bit more',
+      parseRegion,
+    )
     .addOption(
       new Option('--plane-port <port>', 'take fast streams of peers at this TCP port; 0: any that is free; or off')
         .argParser(parsePlanePort)
@@ -202,8 +221,10 @@ function nodeConfig(deps: CliDeps, dataDir: string, flags: UpFlags): NodeConfig 
     model,
     layers: withExpectedNodes(flags.layers, flags.expectNodes),
     peers: flags.peer ?? [],
-    listen: flags.listen ?? [LISTEN_DEFAULT],
+    listen: flags.listen?.includes('none') === true ? [] : (flags.listen ?? [LISTEN_DEFAULT]),
     planePort: flags.planePort,
+    relay: flags.relay,
+    ...(flags.region === undefined ? {} : { region: flags.region }),
     mdns: flags.mdns === true,
     hybridSignatures: flags.hybridSignatures === true,
     trust: flags.trust ?? [],

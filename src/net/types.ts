@@ -2,8 +2,8 @@
 import type { ByteStream } from '#base'
 import type { KeyProvider } from '#identity'
 import type { LinkFacts, RefusalFacts } from '#protocol'
-import type { HostRelay, RelayMode } from './relay/types.ts'
-import type { NodeOffer, Priority, ProtocolId, RefusalReason } from '#wire'
+import type { NodeOffer, Priority, ProtocolId, RefusalReason, RelayMode } from '#wire'
+import type { HostRelay } from './relay/types.ts'
 
 export type HostOptions = {
   /** Multiaddrs to listen on. @default ['/ip4/127.0.0.1/tcp/0'] */

@@ -11,6 +11,7 @@ import type {
   NodeStatus,
   PeerSummary,
   PlanReport,
+  RelayMode,
 } from '#wire'
 
 /** Which layers this node serves: a range, none (edges only), or its share of what is missing. */
@@ -30,6 +31,10 @@ export type NodeConfig = {
   readonly listen: readonly string[]
   /** TCP port of the data plane; 0: any that is free; 'off': streams go over libp2p alone. @default 0 */
   readonly planePort?: number | 'off'
+  /** Relay for nodes that others cannot dial; 'auto': once this node is known to be public. @default 'auto' */
+  readonly relay?: RelayMode
+  /** Where in the world this node is, in words of its owner's choice: a hint for the choice of relays. */
+  readonly region?: string
   readonly secret?: Uint8Array
   readonly mdns: boolean
   /** Where the node's key lies. @default the data directory */

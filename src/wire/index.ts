@@ -46,6 +46,7 @@ export {
   type RelayMessage,
   type RelayRefusal,
 } from './relay-messages.ts'
+export type * from './relay-report.ts'
 export * from './versions.ts'
 export * from './openai.ts'
 export {

@@ -3,7 +3,13 @@ import { describe, it } from 'node:test'
 import { concatBytes, seededRandom } from '#base'
 import { encodeBody } from './control-messages.ts'
 import { RELAY_MESSAGE_BYTES_MAX } from './limits.ts'
-import { encodeRelayMessage, relayDataHead, type RelayFrame, RelayFrameReader, type RelayMessage } from './relay-messages.ts'
+import {
+  encodeRelayMessage,
+  relayDataHead,
+  type RelayFrame,
+  RelayFrameReader,
+  type RelayMessage,
+} from './relay-messages.ts'
 
 const session = new Uint8Array(16).fill(7)
 const limits = { bytes: 1, durationMs: 2, bytesPerSecond: 3 }

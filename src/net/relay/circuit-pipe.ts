@@ -1,9 +1,8 @@
 /** One end of a circuit as bytes both ways, of which a connection is made. One circuit carries one connection. */
+import type { OwnCircuit, RelayCut } from '#wire'
 import type { BytePipe } from '../adopt.ts'
 import { NetError } from '../errors.ts'
-import type { RelayCut } from '#wire'
 import type { RelayStream } from './relay-stream.ts'
-import type { OwnCircuit } from './types.ts'
 
 export type CircuitPipeOptions = {
   readonly stream: RelayStream

@@ -1,7 +1,7 @@
 /** Circuits that end at this node: those that we ask a relay for, and those that others reach us by. */
 import type { Connection } from '@libp2p/interface'
 import { type ByteStream, type Clock, type Logger, messageOf, withDeadline } from '#base'
-import type { RelayMessage } from '#wire'
+import type { OwnCircuit, RelayMessage } from '#wire'
 import type { Address } from '../address.ts'
 import type { AdoptOptions, BytePipe } from '../adopt.ts'
 import type { Adoption } from '../connector.ts'
@@ -11,7 +11,6 @@ import { CircuitPipe } from './circuit-pipe.ts'
 import { RELAY_OWN_CIRCUITS_MAX } from './limits.ts'
 import { expectAnswer, relayRefused } from './refusals.ts'
 import { endWith, RelayStream } from './relay-stream.ts'
-import type { OwnCircuit } from './types.ts'
 
 export type RelayClientDeps = {
   readonly clock: Clock

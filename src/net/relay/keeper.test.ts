@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { setImmediate as turn } from 'node:timers/promises'
 import { abortError, ManualClock, seededRandom, silentLogger } from '#base'
+import { turns } from '../../../test/support/turns.ts'
 import { type Candidate, RelayKeeper, type RelayKeeperOptions } from './keeper.ts'
 import { RELAY_MOVE_REVIEWS, RELAY_RETRY_MS_MAX, RELAY_STEADY_MS } from './limits.ts'
 import { PathQuality, scoreOf } from './quality.ts'
@@ -52,7 +52,10 @@ class Bench {
   }
 
   get held(): string[] {
-    return this.keeper.held().map(({ relay }) => relay).sort()
+    return this.keeper
+      .held()
+      .map(({ relay }) => relay)
+      .sort()
   }
 
   async poke(): Promise<void> {
@@ -64,10 +67,6 @@ class Bench {
     await this.keeper.review()
     await turns()
   }
-}
-
-async function turns(): Promise<void> {
-  for (let index = 0; index < 5; index++) await turn()
 }
 
 describe('net / relay / keeper', () => {
@@ -92,7 +91,12 @@ describe('net / relay / keeper', () => {
 
   it('takes another at once when one dies, and has no address by the dead one', async () => {
     const bench = new Bench()
-    for (const [relay, rttMs] of [['a', 10], ['b', 20], ['c', 30]] as const) bench.add(relay, rttMs)
+    for (const [relay, rttMs] of [
+      ['a', 10],
+      ['b', 20],
+      ['c', 30],
+    ] as const)
+      bench.add(relay, rttMs)
     await bench.poke()
     bench.relays.delete('a')
     bench.ends.get('a')?.(new Error('gone'))

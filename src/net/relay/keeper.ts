@@ -3,6 +3,7 @@
  * once when one is lost, and moves when another has been clearly better for a while.
  */
 import { type CancelTimer, type Clock, codeOf, type Logger, type Random, sleep, toHex, uniform } from '#base'
+import type { HeldReservation } from '#wire'
 import { NetError } from '../errors.ts'
 import {
   RELAY_CANDIDATES_MAX,
@@ -15,7 +16,6 @@ import {
 } from './limits.ts'
 import { PathQuality, scoreOf } from './quality.ts'
 import type { Grant, HoldOptions } from './reservation.ts'
-import type { HeldReservation } from './types.ts'
 
 /** A peer that says that it relays, and that is reached without a relay. */
 export type Candidate = {
@@ -83,12 +83,13 @@ export class RelayKeeper {
   }
 
   held(): HeldReservation[] {
+    const now = this.#deps.clock.monotonic()
     const candidates = new Map(this.#deps.candidates().map(candidate => [candidate.peer, candidate]))
     return [...this.#holdings].flatMap(([relay, { grant, since }]) => {
       if (grant === undefined) return []
       const rttMs = this.#quality.get(relay)?.rttMs
       const candidate = candidates.get(relay) ?? { peer: relay, slots: 0, slotsFree: 0 }
-      return [{ relay, since, score: this.#score(candidate), ...(rttMs === undefined ? {} : { rttMs }) }]
+      return [{ relay, ageMs: now - since, score: this.#score(candidate), ...(rttMs === undefined ? {} : { rttMs }) }]
     })
   }
 

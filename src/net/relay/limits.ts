@@ -1,5 +1,4 @@
 /** Bounds of relaying. Each is listed in `docs/reference/limits.md`. Those for strangers are go-libp2p's. */
-import type { CircuitLimits } from '#wire'
 
 /** Reservations that a relay gives at once. */
 export const RELAY_RESERVATIONS_MAX = 128
@@ -105,17 +104,3 @@ export const RELAY_STEADY_MS = 60_000
 
 /** Circuits that end at this node at once. */
 export const RELAY_OWN_CIRCUITS_MAX = 64
-
-/** What a circuit of strangers may carry. */
-export const STRANGER_LIMITS: CircuitLimits = {
-  bytes: RELAY_CIRCUIT_BYTES_MAX,
-  durationMs: RELAY_CIRCUIT_MS_MAX,
-  bytesPerSecond: RELAY_CIRCUIT_BYTES_PER_SECOND,
-}
-
-/** What a circuit of trusted peers may carry. */
-export const TRUSTED_LIMITS: CircuitLimits = {
-  bytes: RELAY_TRUSTED_CIRCUIT_BYTES_MAX,
-  durationMs: RELAY_TRUSTED_CIRCUIT_MS_MAX,
-  bytesPerSecond: RELAY_TRUSTED_CIRCUIT_BYTES_PER_SECOND,
-}

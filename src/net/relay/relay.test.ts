@@ -1,10 +1,17 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { setImmediate as turn } from 'node:timers/promises'
 import { systemRandom } from '#base'
 import { createNodeIdentity } from '#identity'
 import { PROTOCOLS } from '#wire'
-import { firstAddress, hasPeers, nextEvent, startHost, type TestHostOptions, within } from '../../../test/support/net-hosts.ts'
+import { turns } from '../../../test/support/turns.ts'
+import {
+  firstAddress,
+  hasPeers,
+  nextEvent,
+  startHost,
+  type TestHostOptions,
+  within,
+} from '../../../test/support/net-hosts.ts'
 import { NetError } from '../errors.ts'
 import type { Host } from '../types.ts'
 import { RELAY_CIRCUIT_BYTES_MAX } from './limits.ts'
@@ -96,7 +103,7 @@ describe('net / relay', () => {
         }
         read += piece.byteLength
         most = Math.max(most, sent - read)
-        for (let turns = 0; turns < 10; turns++) await turn()
+        await turns(10)
       }
       await stream.close()
       whole.resolve()
@@ -135,7 +142,10 @@ describe('net / relay', () => {
 
   it('frees a place the moment that its holder is gone', async test => {
     const { r, b } = await behindRelay(test, { secret: 's', meet: false })
-    assert.deepEqual(r.relay.status().serving.reservations.map(({ peer }) => peer), [b.id])
+    assert.deepEqual(
+      r.relay.status().serving.reservations.map(({ peer }) => peer),
+      [b.id],
+    )
     const left = nextEvent(r, event => event.kind === 'left')
     await b.stop()
     await left
@@ -147,13 +157,8 @@ describe('net / relay', () => {
     const { r, b, address } = await behindRelay(test, { secret: 's', meet: false })
     const a = await hidden(test, { secret: 's', meet: false })
     const plain = 'what only the two ends may know '
-    const passed: Buffer[] = []
     // Whatever enters a circuit, at its ends and in its middle, goes through here.
-    const send = RelayStream.prototype.send
-    test.mock.method(RelayStream.prototype, 'send', function (this: RelayStream, bytes: Uint8Array) {
-      passed.push(Buffer.from(bytes))
-      return send.call(this, bytes)
-    })
+    const tap = test.mock.method(RelayStream.prototype, 'send')
     await a.connect(address)
     const heard = Promise.withResolvers<string>()
     b.handle(PROTOCOLS.stage, async stream => {
@@ -166,7 +171,7 @@ describe('net / relay', () => {
     stream.send(Buffer.from(plain.repeat(100)))
     await stream.close()
     assert.equal(await within('the text', heard.promise), plain.repeat(100))
-    const all = Buffer.concat(passed)
+    const all = Buffer.concat(tap.mock.calls.map(({ arguments: [bytes] }) => bytes))
     assert.ok(all.byteLength > 2 * 100 * plain.length)
     for (const secret of [plain, PROTOCOLS.stage, PROTOCOLS.control, b.id]) assert.equal(all.includes(secret), false)
     assert.ok(r.relay.status().serving.bytes > 100 * plain.length)
@@ -186,12 +191,18 @@ describe('net / relay', () => {
       await stream.close()
     })()
     await assert.rejects(sending)
-    assert.deepEqual((await Promise.all(left)).map(({ id }) => id), [b.id, a.id])
+    assert.deepEqual(
+      (await Promise.all(left)).map(({ id }) => id),
+      [b.id, a.id],
+    )
     const { serving } = r.relay.status()
     assert.deepEqual(serving.circuits, [])
     assert.ok(serving.bytes <= RELAY_CIRCUIT_BYTES_MAX)
     assert.deepEqual([a.relay.status().circuits, b.relay.status().circuits], [[], []])
-    assert.deepEqual([a, b].map(host => host.peers().map(({ id }) => id)), [[r.id], [r.id]])
+    assert.deepEqual(
+      [a, b].map(host => host.peers().map(({ id }) => id)),
+      [[r.id], [r.id]],
+    )
   })
 
   it('refuses circuits that lead nowhere, to themselves, or through two relays', async test => {

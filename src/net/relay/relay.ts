@@ -1,9 +1,8 @@
 /** Relaying on one host: the relay that it is, the reservations that it holds, the circuits that end at it. */
 import type { Connection } from '@libp2p/interface'
 import type { ByteStream, Clock, Logger, Random } from '#base'
-import type { NodeOffer } from '#wire'
-import type { Address } from '../address.ts'
-import { decodeAddress } from '../address.ts'
+import type { NodeOffer, RelayStatus } from '#wire'
+import { type Address, decodeAddress } from '../address.ts'
 import type { AdoptOptions, BytePipe } from '../adopt.ts'
 import type { Connector } from '../connector.ts'
 import { NetError } from '../errors.ts'
@@ -16,7 +15,7 @@ import { RELAYS_HELD } from './limits.ts'
 import { RelayStream } from './relay-stream.ts'
 import { holdReservation, probeRelay } from './reservation.ts'
 import { RelayServer, type RelayServerOptions } from './server.ts'
-import type { HostRelay, RelayStatus } from './types.ts'
+import type { HostRelay } from './types.ts'
 
 export type RelayDeps = {
   readonly clock: Clock

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { setImmediate as turn } from 'node:timers/promises'
 import { systemRandom, createStreamPair, ManualClock, seededRandom } from '#base'
 import { createNodeIdentity } from '#identity'
 import { PROTOCOLS, type RelayMessage } from '#wire'
-import { RELAY_KEEPALIVE_MS, RELAY_KEEPALIVES_MISSED_MAX, RELAY_PROBES, RELAY_RESERVATION_MS, STRANGER_LIMITS } from './limits.ts'
+import { turns } from '../../../test/support/turns.ts'
+import { STRANGER_LIMITS } from './circuit-limits.ts'
+import { RELAY_KEEPALIVE_MS, RELAY_KEEPALIVES_MISSED_MAX, RELAY_PROBES, RELAY_RESERVATION_MS } from './limits.ts'
 import { RelayStream } from './relay-stream.ts'
 import { type Grant, holdReservation, probeRelay, type ReservationDeps } from './reservation.ts'
 
@@ -41,10 +42,6 @@ function bench() {
     return held
   }
   return { clock, relay, deps, grants, samples, abort, hold }
-}
-
-async function turns(): Promise<void> {
-  for (let index = 0; index < 5; index++) await turn()
 }
 
 describe('net / relay / reservation', () => {

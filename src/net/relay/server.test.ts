@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { setImmediate as turn } from 'node:timers/promises'
 import { createStreamPair, ManualClock, seededRandom, silentLogger } from '#base'
 import { encodeRelayMessage, PROTOCOLS, type RelayMessage } from '#wire'
+import { turns } from '../../../test/support/turns.ts'
 import type { Applicant } from './book.ts'
+import { STRANGER_LIMITS, TRUSTED_LIMITS } from './circuit-limits.ts'
 import {
   RELAY_CONNECT_BURST,
   RELAY_COUNTED_PEERS_MAX,
@@ -13,15 +14,9 @@ import {
   RELAY_LINGER_MS,
   RELAY_RESERVE_BURST,
   RELAY_RESERVE_REFILL_MS,
-  STRANGER_LIMITS,
-  TRUSTED_LIMITS,
 } from './limits.ts'
 import { RelayStream } from './relay-stream.ts'
 import { RelayServer, type RelayServerOptions } from './server.ts'
-
-async function turns(count = 5): Promise<void> {
-  for (let index = 0; index < count; index++) await turn()
-}
 
 class Bench {
   readonly clock = new ManualClock()
@@ -167,12 +162,13 @@ describe('net / relay / server', () => {
     for (const peer of ['a', 'b']) bench.trusted.add(peer)
     const { answer } = await bench.reserve('b')
     assert.ok(answer?.type === 'reserved')
-    for (const target of [{ peer: 'b' }, { session: answer.session }]) {
+    const session: Uint8Array = answer.session
+    for (const target of [{ peer: 'b' }, { session }]) {
       const a = bench.say('a', { type: 'connect', ...target })
       await turns()
       const b = bench.opened.get('b')
       assert.ok(b !== undefined)
-      const incoming = { type: 'incoming', peer: 'a', session: answer.session, limits: TRUSTED_LIMITS }
+      const incoming: RelayMessage = { type: 'incoming', peer: 'a', session, limits: TRUSTED_LIMITS }
       assert.deepEqual(await messageOf(b), incoming)
       b.say({ type: 'accept' })
       assert.deepEqual(await messageOf(a), { type: 'connected', peer: 'b', limits: TRUSTED_LIMITS })
@@ -187,7 +183,16 @@ describe('net / relay / server', () => {
       bench.clock.advance(RELAY_LINGER_MS)
     }
     const { bytes, peers } = bench.server.status()
-    assert.deepEqual([bytes, peers], [8, [{ peer: 'a', bytes: 6 }, { peer: 'b', bytes: 2 }]])
+    assert.deepEqual(
+      [bytes, peers],
+      [
+        8,
+        [
+          { peer: 'a', bytes: 6 },
+          { peer: 'b', bytes: 2 },
+        ],
+      ],
+    )
   })
 
   it('gives a circuit of a stranger to a trusted peer no more than a stranger has', async () => {
@@ -198,7 +203,7 @@ describe('net / relay / server', () => {
     assert.deepEqual(answer.limits, TRUSTED_LIMITS)
     bench.say('a', { type: 'connect', peer: 'b' })
     await turns()
-    const incoming = await messageOf(bench.opened.get('b') as RelayStream)
+    const incoming: RelayMessage | undefined = await messageOf(bench.opened.get('b') as RelayStream)
     assert.ok(incoming?.type === 'incoming')
     assert.deepEqual(incoming.limits, STRANGER_LIMITS)
   })

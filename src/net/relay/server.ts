@@ -4,9 +4,19 @@
  */
 import { type ByteStream, type CancelTimer, type Clock, type Logger, messageOf, type Random, withDeadline } from '#base'
 import { TokenBucket } from '#protocol'
-import type { CircuitLimits, NodeOffer, RelayCut, RelayMessage, RelayRefusal } from '#wire'
+import type {
+  CircuitLimits,
+  NodeOffer,
+  RelayCut,
+  RelayedBytes,
+  RelayMessage,
+  RelayMode,
+  RelayRefusal,
+  RelayServing,
+} from '#wire'
 import { RelayAsks } from './asks.ts'
 import { type Applicant, type BookOptions, type Circuit, RelayBook, type Reservation } from './book.ts'
+import { STRANGER_LIMITS, TRUSTED_LIMITS } from './circuit-limits.ts'
 import {
   RELAY_ADDRESSES_MAX,
   RELAY_ANSWER_TIMEOUT_MS,
@@ -14,12 +24,9 @@ import {
   RELAY_KEEPALIVE_BURST,
   RELAY_KEEPALIVES_PER_SECOND,
   RELAY_RESERVATION_MS,
-  STRANGER_LIMITS,
-  TRUSTED_LIMITS,
 } from './limits.ts'
 import { endWith, RelayStream } from './relay-stream.ts'
 import { Splice } from './splice.ts'
-import type { RelayedBytes, RelayMode, RelayServing } from './types.ts'
 
 export type RelayServerDeps = {
   readonly clock: Clock
@@ -84,12 +91,13 @@ export class RelayServer {
 
   status(): RelayServing {
     const { slots, slotsFree, reservations, circuits } = this.#book
+    const now = this.#deps.clock.monotonic()
     return {
       isServing: this.refusal === undefined,
       slots,
       slotsFree,
       bytes: this.#bytes,
-      reservations: reservations.map(({ peer, since }) => ({ peer, since })),
+      reservations: reservations.map(({ peer, since }) => ({ peer, ageMs: now - since })),
       circuits: [...circuits].map(({ from, to }) => ({ from: from.peer, to: to.peer })),
       peers: [...this.#served.values()],
     }

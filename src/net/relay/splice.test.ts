@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { setImmediate as turn } from 'node:timers/promises'
 import { type ByteStream, createStreamPair, ManualClock } from '#base'
 import { type CircuitLimits, PROTOCOLS, RELAY_HEAD_BYTES, relayDataHead, type RelayCut, type RelayFrame } from '#wire'
+import { turns } from '../../../test/support/turns.ts'
 import { RELAY_LINGER_MS } from './limits.ts'
 import { RelayStream } from './relay-stream.ts'
 import { Splice } from './splice.ts'
@@ -51,10 +51,6 @@ async function heard(end: RelayStream): Promise<{ readonly bytes: number; readon
   }
 }
 
-async function turns(count: number): Promise<void> {
-  for (let index = 0; index < count; index++) await turn()
-}
-
 describe('net / relay / splice', () => {
   it('passes bytes both ways, and ends both when one end does', async () => {
     const { a, b, cuts, done } = bench({})
@@ -75,7 +71,8 @@ describe('net / relay / splice', () => {
     await turns(5)
     const [atA, atB] = await Promise.all([heard(a), heard(b)])
     assert.equal(atA.bytes + atB.bytes, 1000)
-    for (const { last } of [atA, atB]) assert.deepEqual(last, { kind: 'message', message: { type: 'cut', reason: 'bytes' } })
+    for (const { last } of [atA, atB])
+      assert.deepEqual(last, { kind: 'message', message: { type: 'cut', reason: 'bytes' } })
     assert.deepEqual(cuts, ['bytes'])
     // Ends that do not hang up are let go of all the same.
     clock.advance(RELAY_LINGER_MS)
