@@ -1,6 +1,6 @@
 /** What can go wrong between this node and its peers. */
 import { KoinonError } from '#base'
-import type { RefusalReason } from '#wire'
+import type { RefusalReason, RelayCut, RelayRefusal } from '#wire'
 
 export type NetFault =
   /** The listen addresses could not be had: taken, not ours, or not allowed. */
@@ -34,6 +34,17 @@ export type NetFault =
   | { readonly code: 'NET_PEER_NOT_ALLOWED'; readonly peer: string }
   /** QUIC was asked for and cannot be had here. */
   | { readonly code: 'NET_QUIC_MISSING'; readonly reason: string }
+  /** A relay, or the peer behind it, did not give what it was asked for. */
+  | {
+      readonly code: 'NET_RELAY_REFUSED'
+      readonly relay: string
+      readonly reason: RelayRefusal
+      readonly retryAfterMs?: number
+    }
+  /** The relay ended a circuit: it carried as much, or stood as long, as it may, or an end of it is gone. */
+  | { readonly code: 'NET_RELAY_CUT'; readonly relay: string; readonly peer: string; readonly reason: RelayCut }
+  /** This node was told to relay for others, and others cannot reach it. */
+  | { readonly code: 'NET_RELAY_NOT_PUBLIC' }
   /** The host has not been started, or has been stopped. */
   | { readonly code: 'NET_STOPPED' }
 

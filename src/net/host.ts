@@ -15,6 +15,7 @@ import {
   type ProtocolId,
   type RefusalReason,
 } from '#wire'
+import { AddressNews } from './address-news.ts'
 import { type Address, addressesOf, decodeAddress, isLoopback, parseAddress } from './address.ts'
 import { Connector } from './connector.ts'
 import type { DialTarget } from './dialler.ts'
@@ -33,6 +34,7 @@ import { fitting, PeerRecords } from './peer-records.ts'
 import { PeerTable } from './peer-table.ts'
 import { DataPlane } from './plane/data-plane.ts'
 import type { Session, SessionOwner } from './session.ts'
+import { Relay } from './relay/relay.ts'
 import { Sessions } from './sessions.ts'
 import { checkSettings, type NetSettings } from './settings.ts'
 import { type StreamHandler, Streams } from './streams.ts'
@@ -50,6 +52,10 @@ export type HostDeps = {
   /** What sessions remember. */
   readonly memory: Pick<LinkDeps, 'sessions' | 'peerKeys' | 'replay' | 'audit'>
   readonly guard: PeerGuard
+  /** Whether others can dial this node; undefined: not known. Without it: never known. */
+  readonly isPublic?: () => boolean | undefined
+  /** Whether a peer may use more of our relaying than strangers. Without it: those who have proved the secret. */
+  readonly isTrusted?: (peer: string) => boolean
   /** What peers are told until the first `announce`. Without it: a node that serves nothing. */
   readonly offer?: NodeOffer
 }
@@ -91,6 +97,7 @@ type Inside = HostDeps & {
 class Libp2pHost implements Host {
   readonly id: string
   readonly sessions: Sessions
+  readonly relay: Relay
   readonly #deps: Inside
   readonly #options: HostOptions
   readonly #paths = new Paths()
@@ -99,6 +106,7 @@ class Libp2pHost implements Host {
   readonly #breakers: Breakers
   readonly #lost: Listeners<LostPeer>
   readonly #introductions: Introductions
+  readonly #news: AddressNews
   readonly #connector: Connector
   readonly #kept = new Map<string, Promise<void>>()
   readonly #stopping = new AbortController()
@@ -133,6 +141,7 @@ class Libp2pHost implements Host {
     const life = this.#life
     this.#breakers = new Breakers(deps, settings)
     this.#lost = new Listeners(deps.log, 'news of lost peers')
+    this.#news = new AddressNews(deps)
     this.#table = new PeerTable({ ...deps, life }, { self: this.id })
     const { secret } = options
     this.sessions = new Sessions(
@@ -150,7 +159,10 @@ class Libp2pHost implements Host {
       ...deps,
       self: this.id,
       stopping: this.#stopping.signal,
-      dial: (address, options) => deps.node.libp2p.dial(address.target, options),
+      dial: (address, options) =>
+        address.relay === undefined
+          ? deps.node.libp2p.dial(address.target, options)
+          : this.relay.dial(address, options),
       adopt: (pipe, options) => deps.node.adopt(pipe, options),
       paths: this.#paths,
       breakers: this.#breakers,
@@ -166,6 +178,7 @@ class Libp2pHost implements Host {
       guestCount: () => this.sessions.inPhase('guest').length,
       onFault: (session, reason) => this.#onFault(session, reason),
     })
+    this.relay = this.#createRelay()
     this.#introductions = new Introductions({
       clock: deps.clock,
       random: deps.random,
@@ -191,6 +204,7 @@ class Libp2pHost implements Host {
   async start(): Promise<void> {
     const { libp2p } = this.#deps.node
     this.#assertRuns()
+    this.relay.check()
     await libp2p.handle(PROTOCOLS.control, (stream, connection) => this.sessions.onControl(stream, connection), {
       maxInboundStreams: 1,
     })
@@ -201,6 +215,8 @@ class Libp2pHost implements Host {
       await this.#plane?.stop()
       throw new NetError({ code: 'NET_LISTEN_FAILED' }, 'the listen addresses could not be had', { cause: error })
     }
+    this.#streams.handle(PROTOCOLS.relay, stream => this.relay.accept(stream))
+    this.relay.start()
     this.#isStarted = true
     void this.#life.run({ signal: this.#stopping.signal })
     await this.#records.make(this.addresses())
@@ -216,12 +232,23 @@ class Libp2pHost implements Host {
   }
 
   addresses(): readonly string[] {
+    return this.#withRelays(this.#listening())
+  }
+
+  #listening(): string[] {
     const all = this.#deps.node.listening().map(target => `${target.toString()}/p2p/${this.id}`)
     const decoded = all.map(decodeAddress).filter(address => address !== undefined)
     // A wildcard has become every interface; nobody else can use the loopback one.
     const distant = decoded.filter(address => !isLoopback(address))
     const useful = distant.length > 0 && this.#isWildcard() ? distant : decoded
     return useful.map(address => address.text).slice(0, PEER_ADDRESSES_MAX)
+  }
+
+  /** The addresses with those through the relays that are held now, and with no other such. */
+  #withRelays(addresses: readonly string[]): string[] {
+    const relayed = this.relay.addresses()
+    const own = addresses.filter(address => !address.includes('/p2p-circuit'))
+    return [...own.slice(0, PEER_ADDRESSES_MAX - relayed.length), ...relayed]
   }
 
   async connect(address: string, options: { readonly signal?: AbortSignal } = {}): Promise<string> {
@@ -332,7 +359,7 @@ class Libp2pHost implements Host {
   announce(offer: NodeOffer): void {
     // Peers drop us for an offer that is not valid: better to fail here.
     this.#offer = nodeOfferSchema.parse(offer)
-    for (const session of this.sessions) session.announce()
+    this.#announceAll()
   }
 
   onFound(peer: string, addresses: readonly string[]): void {
@@ -343,7 +370,8 @@ class Libp2pHost implements Host {
     hasRoom: session => this.#table.hasRoom(session.peer),
     offer: () => ({
       ...this.#offer,
-      addresses: this.#offer.addresses.length > 0 ? this.#offer.addresses : [...this.addresses()],
+      addresses: this.#withRelays(this.#offer.addresses.length > 0 ? this.#offer.addresses : this.#listening()),
+      ...(this.relay.offer() === undefined ? {} : { relay: this.relay.offer() }),
       ...(this.#plane?.port === undefined ? {} : { planePort: this.#plane.port }),
     }),
     record: () => this.#records.own,
@@ -353,9 +381,13 @@ class Libp2pHost implements Host {
       guard.succeeded(subjectsOf(session))
       this.#breakers.succeeded(session.peer)
       this.sessions.onJoined(session)
-      if (this.#table.join(session, announcement)) this.#introduceToOthers(session.peer)
+      const isNew = this.#table.join(session, announcement)
+      if (this.#isNews(session.peer, announcement.record) || isNew) this.#introduceToOthers(session.peer)
     },
-    onOffer: (session, announcement) => this.#table.update(session, announcement),
+    onOffer: (session, announcement) => {
+      this.#table.update(session, announcement)
+      if (this.#isNews(session.peer, announcement.record)) this.#introduceToOthers(session.peer)
+    },
     onIntroduced: (peers, options) => {
       if (this.#meets) this.#introductions.add(this.#records.verified(peers), options)
     },
@@ -373,6 +405,10 @@ class Libp2pHost implements Host {
 
   get #meets(): boolean {
     return this.#options.meet ?? this.#options.secret !== undefined
+  }
+
+  #isNews(peer: string, record: Uint8Array | undefined): boolean {
+    return this.#meets && this.#news.isNews(peer, this.#records.addressesOf(peer, record))
   }
 
   #introduceToOthers(newcomer: string): void {
@@ -426,6 +462,45 @@ class Libp2pHost implements Host {
     this.#lost.tell(lost)
   }
 
+  #createRelay(): Relay {
+    const { secret, relay = 'auto', relaysHeld, region } = this.#options
+    const open = async (peer: string, options: { readonly signal: AbortSignal }): Promise<ByteStream> => {
+      return this.open(peer, PROTOCOLS.relay, options)
+    }
+    return new Relay(
+      {
+        ...this.#deps,
+        self: this.id,
+        isPublic: () => this.#deps.isPublic?.(),
+        isTrusted: peer => this.#deps.isTrusted?.(peer) ?? secret !== undefined,
+        table: this.#table,
+        connector: () => this.#connector,
+        adopt: (pipe, options) => this.#deps.node.adopt(pipe, options),
+        open,
+        listening: () => this.#listening(),
+        onChange: () => this.#announceAll(),
+        onAddresses: () => void this.#onOwnAddresses(),
+        stopping: this.#stopping.signal,
+      },
+      {
+        mode: relay,
+        ...(relaysHeld === undefined ? {} : { reservations: relaysHeld }),
+        ...(region === undefined ? {} : { region }),
+      },
+    )
+  }
+
+  /** Our addresses are others now: peers hear of it at once. */
+  async #onOwnAddresses(): Promise<void> {
+    if (!this.#isStarted || this.#stopping.signal.aborted) return
+    await this.#records.make(this.addresses())
+    this.#announceAll()
+  }
+
+  #announceAll(): void {
+    for (const session of this.sessions) session.announce()
+  }
+
   /** Where the host itself listens, at a port of its own. */
   #createPlane(): DataPlane | undefined {
     const { listen, planePort = 0 } = this.#options
@@ -459,6 +534,7 @@ class Libp2pHost implements Host {
   async #stop(): Promise<void> {
     this.#stopping.abort(stopped())
     this.#introductions.clear()
+    await this.relay.stop()
     const sessions = [...this.sessions]
     for (const session of sessions) session.refuse('stopping')
     await Promise.allSettled([...this.#kept.values(), this.#connector.settled()])

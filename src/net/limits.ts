@@ -132,6 +132,12 @@ export const INTRODUCTION_DIALS_MAX = 4
 /** How long a peer that is new to a common acquaintance is given to dial us first, about, in milliseconds. */
 export const INTRODUCTION_WAIT_MS = 1_000
 
+/** How often the others are told of a peer whose addresses keep changing, at once. */
+export const NEWS_BURST_MAX = 4
+
+/** Time in which a peer regains one such telling, in milliseconds. */
+export const NEWS_REFILL_MS = 30_000
+
 /** Addresses that the host keeps dialling. */
 export const KEPT_ADDRESSES_MAX = 64
 

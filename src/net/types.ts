@@ -2,11 +2,12 @@
 import type { ByteStream } from '#base'
 import type { KeyProvider } from '#identity'
 import type { LinkFacts, RefusalFacts } from '#protocol'
-import type { NodeOffer, Priority, ProtocolId, RefusalReason } from '#wire'
+import type { NodeOffer, Priority, ProtocolId, RefusalReason, RelayMode } from '#wire'
 import type { BreakerFacts } from './life/breakers.ts'
 import type { ConnectionEvent, ConnectionFacts, Traffic } from './life/connections.ts'
 import type { HoldReason } from './life/holds.ts'
 import type { ConnectionState } from './life/life.ts'
+import type { HostRelay } from './relay/types.ts'
 import type { NetSettings } from './settings.ts'
 
 export type HostOptions = {
@@ -20,6 +21,12 @@ export type HostOptions = {
   readonly mdns: boolean
   /** Sign handshakes with ML-DSA-65 beside Ed25519, where the identity has such a key. @default false */
   readonly hybridSignatures?: boolean
+  /** Relay for others. @default 'auto' */
+  readonly relay?: RelayMode
+  /** How many reservations at relays this node holds while others cannot dial it. @default 2 */
+  readonly relaysHeld?: number
+  /** Where in the world this node is, in words of its owner's choice: relays of the same region are taken for a bit nearer. */
+  readonly region?: string
   /** Tell peers of one another, and dial those that peers tell of. @default whether there is a secret */
   readonly meet?: boolean
   /** What connections run on. @default 'dual' */
@@ -115,6 +122,8 @@ export type HostNetwork = {
 export interface Host {
   /** Our own peer id. */
   readonly id: string
+  /** How this node uses relays, and is one. */
+  readonly relay: HostRelay
   start(): Promise<void>
   /** Resolves when every socket, stream and timer is gone. Idempotent. */
   stop(): Promise<void>

@@ -2,7 +2,7 @@
 import type { LayerRange } from '#base'
 import type { Host, Peer } from '#net'
 import type { PlanNode, RouteOffer, ServedRange } from '#planner'
-import type { NodeOffer, PeerSummary, RouteHop, StageOffer, StageStatus } from '#wire'
+import type { NodeOffer, PeerRelay, PeerSummary, RelayStatus, RouteHop, StageOffer, StageStatus } from '#wire'
 
 export type ViewDeps = {
   readonly host: Pick<Host, 'id' | 'peers' | 'addresses'>
@@ -79,7 +79,7 @@ export class SwarmView {
   }
 
   /** @param now the clock's monotonic time */
-  summaries(now: number): PeerSummary[] {
+  summaries(now: number, relaying: RelayStatus): PeerSummary[] {
     return this.#deps.host.peers().map(peer => ({
       peer: peer.id,
       ...peer.protocol,
@@ -91,8 +91,21 @@ export class SwarmView {
       streams: peer.streams,
       stages: peer.offer.stages.map(stage => toStageStatus(stage)),
       memoryBytes: peer.offer.memoryBytes,
+      ...relayOf(peer, relaying),
     }))
   }
+}
+
+/** What one of the two relays for the other; nothing where neither does nor offers to. */
+function relayOf({ id, offer }: Peer, { serving, held }: RelayStatus): { readonly relay?: PeerRelay } {
+  const isOurs = held.some(({ relay }) => relay === id)
+  const isHere = serving.reservations.some(({ peer }) => peer === id)
+  const circuits = serving.circuits.filter(({ from, to }) => from === id || to === id).length
+  const bytes = serving.peers.find(({ peer }) => peer === id)?.bytes ?? 0
+  if (offer.relay === undefined && !isOurs && !isHere && circuits === 0 && bytes === 0) return {}
+  const { slots, slotsFree } = offer.relay ?? {}
+  const offered = slots === undefined || slotsFree === undefined ? {} : { slots, slotsFree }
+  return { relay: { ...offered, isOurs, isHere, circuits, bytes } }
 }
 
 /** A node that does not say how much KV it keeps room for is taken to be set up like this one. */
