@@ -76,6 +76,9 @@ class Libp2pHost implements Host {
   readonly #stopping = new AbortController()
   readonly #live = new Set<string>()
   readonly #messageListeners = new Set<(message: HostMessage) => void>()
+  readonly #goneListeners = new Set<(peer: string) => void>()
+  /** Where those were who have left and are waited for. */
+  readonly #missed = new Map<string, readonly string[]>()
   #party: Party
   readonly #records: PeerRecords
   readonly #streams: Streams
@@ -113,6 +116,11 @@ class Libp2pHost implements Host {
       libp2p: deps.node.libp2p,
       plane: this.#plane,
       sessionOf: connection => this.#sessions.get(connection),
+      preferred: peer => this.#table.session(peer),
+      offerOf: peer => this.#table.offer(peer),
+      reconnect: (peer, options) => this.#reconnect(peer, options),
+      onDead: session => session.end(lost(session.peer)),
+      onGone: peer => this.#onGone(peer),
       guestCount: () => this.#inPhase('guest').length,
       onFault: (session, reason) => this.#onFault(session, reason),
     })
@@ -203,7 +211,7 @@ class Libp2pHost implements Host {
     }
     const session = this.#table.session(peer)
     if (session === undefined) throw lost(peer)
-    return this.#streams.open(session, protocol, { ...options, planePort: this.#table.offer(peer)?.planePort })
+    return this.#streams.open(session, protocol, options)
   }
 
   handle(protocol: ProtocolId, handler: StreamHandler): void {
@@ -220,6 +228,10 @@ class Libp2pHost implements Host {
 
   onPeer(listener: (event: PeerEvent) => void): void {
     this.#table.onPeer(listener)
+  }
+
+  onGone(listener: (peer: string) => void): void {
+    this.#goneListeners.add(listener)
   }
 
   onMessage(listener: (message: HostMessage) => void): void {
@@ -312,7 +324,10 @@ class Libp2pHost implements Host {
       const { guard } = this.#deps
       guard.succeeded(subjectsOf(session))
       if (session.facts !== undefined) this.#live.add(session.facts.session)
-      if (this.#table.join(session, announcement)) this.#introduceToOthers(session.peer)
+      const isNew = this.#table.join(session, announcement)
+      this.#missed.delete(session.peer)
+      this.#streams.sessionJoined(session)
+      if (isNew) this.#introduceToOthers(session.peer)
     },
     onOffer: (session, announcement) => this.#table.update(session, announcement),
     onIntroduced: (peers, options) => {
@@ -326,7 +341,7 @@ class Libp2pHost implements Host {
       this.#table.update(session)
       if (this.#table.isRedundant(session, this.#deps.clock.monotonic())) session.end(lost(session.peer))
     },
-    onEnded: session => this.#onEnded(session),
+    onEnded: (session, error) => this.#onEnded(session, error),
   }
 
   get #meets(): boolean {
@@ -367,11 +382,30 @@ class Libp2pHost implements Host {
     return session
   }
 
-  #onEnded(session: Session): void {
-    if (this.#table.leave(session)) this.#plane?.forget(session.peer)
+  #onEnded(session: Session, error: NetError): void {
+    const addresses = this.#table.addresses(session.peer)
+    if (this.#table.leave(session)) {
+      this.#plane?.forget(session.peer)
+      this.#missed.set(session.peer, addresses)
+      // Who was sent away, or said goodbye, is not waited for.
+      const isFinal = error.code === 'NET_NOT_ADMITTED' || this.#stopping.signal.aborted
+      this.#streams.peerLeft(session, { isFinal })
+    }
     if (session.facts !== undefined) this.#live.delete(session.facts.session)
     // Until its connection is gone a session counts against the bounds, and stop() waits for it.
     void session.ended().then(() => this.#sessions.delete(session.connection))
+  }
+
+  /** @throws NetError */
+  async #reconnect(peer: string, options: { readonly signal: AbortSignal }): Promise<void> {
+    const addresses = addressesOf(peer, this.#missed.get(peer) ?? [])
+    if (addresses.length === 0) throw lost(peer)
+    await this.#connectFor({ peer, addresses }, options)
+  }
+
+  #onGone(peer: string): void {
+    this.#missed.delete(peer)
+    for (const listener of this.#goneListeners) listener(peer)
   }
 
   /** Whom a new socket counts for; undefined: it is not wanted now, whatever room there is. */
@@ -395,7 +429,7 @@ class Libp2pHost implements Host {
         sessions: () => this.#sessions.values(),
         refuses: from => this.#subjectOfNewcomer(from) === undefined,
         serves: protocol => this.#streams.serves(protocol),
-        onStream: stream => void this.#streams.serve(stream),
+        onStream: (stream, session) => void this.#streams.serve(stream, session),
       },
       { hosts, port: planePort },
     )
@@ -416,6 +450,7 @@ class Libp2pHost implements Host {
     for (const session of sessions) session.refuse('stopping')
     await Promise.allSettled([...this.#kept.values(), this.#connector.settled()])
     await Promise.all(sessions.map(session => session.ended()))
+    await this.#streams.stop()
     await this.#plane?.stop()
     await this.#deps.node.stop()
   }

@@ -71,6 +71,12 @@ export class PeerTable {
     return this.#entries.get(peer)?.announcement.offer
   }
 
+  /** Where a joined peer can be dialled, as far as is known. */
+  addresses(peer: string): readonly string[] {
+    const entry = this.#entries.get(peer)
+    return entry === undefined ? [] : this.#describe(entry).addresses
+  }
+
   /** @returns whether the peer is new */
   join(session: Session, announcement: Announcement): boolean {
     const entry = this.#entries.get(session.peer)

@@ -78,7 +78,8 @@ export interface SessionOwner {
   onMessage(session: Session, message: LinkMessage): void
   /** The peer broke the rules, or failed to prove who it is. */
   onFault(session: Session, reason: RefusalReason): void
-  onEnded(session: Session): void
+  /** @param error why, as those who still needed it are told */
+  onEnded(session: Session, error: NetError): void
 }
 
 /** What a peer says of itself. */
@@ -307,7 +308,7 @@ export class Session {
     for (const stream of this.planeStreams) stream.abort(error)
     this.#joining.reject(error)
     if (phase !== 'joined') this.#deps.log.info('a connection ended before admission', plainFacts(error))
-    this.#owner.onEnded(this)
+    this.#owner.onEnded(this, error)
   }
 
   /** What ended the link is what ends the session. */

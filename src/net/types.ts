@@ -71,6 +71,11 @@ export interface Host {
   handleGuests(protocol: ProtocolId, handler: (stream: ByteStream) => void | Promise<void>): void
   peers(): readonly Peer[]
   onPeer(listener: (event: PeerEvent) => void): void
+  /**
+   * Hears of each peer that has left once no stream waits for its return any more: at once where none does, or where it
+   * said goodbye. A peer that is back before that was never gone.
+   */
+  onGone(listener: (peer: string) => void): void
   /** Hears what joined peers say beyond admission, offers and pings. */
   onMessage(listener: (message: HostMessage) => void): void
   /**

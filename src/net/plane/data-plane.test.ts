@@ -185,12 +185,12 @@ test('a peer that cannot be reached there is left alone for a while', async t =>
   const plane = planeOf({ sessions: [] })
   t.after(() => plane.stop())
   const [session, other] = [sessionWith(dialler), sessionWith(listener)]
-  assert.equal(await within('an answer', plane.open(session, { protocol: PROTOCOL, port })), undefined)
+  assert.equal(await within('an answer', plane.open(session, { protocol: PROTOCOL, port, offered: [] })), undefined)
   const { number } = dialler.openPlane().identity
-  assert.equal(await within('an answer', plane.open(session, { protocol: PROTOCOL, port })), undefined)
+  assert.equal(await within('an answer', plane.open(session, { protocol: PROTOCOL, port, offered: [] })), undefined)
   assert.equal(dialler.openPlane().identity.number, number + 2, 'the second time nothing was tried')
   plane.forget(session.peer)
-  await plane.open(session, { protocol: PROTOCOL, port })
+  await plane.open(session, { protocol: PROTOCOL, port, offered: [] })
   assert.equal(dialler.openPlane().identity.number, number + 6, 'and again once the peer had left')
   assert.equal(other.planeStreams.size, 0)
 })
