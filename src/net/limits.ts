@@ -159,6 +159,12 @@ export const CARRIED_REOPEN_MS_MAX = 3_000
 /** From a carrier to its first frame, in milliseconds. */
 export const CARRIED_START_MS_MAX = 5_000
 
+/** Carriers of one session that have not sent their first frame yet. */
+export const CARRIED_STARTING_MAX = 24
+
+/** Carriers that are opened to one peer at once for streams that wait. */
+export const CARRIED_REOPENS_MAX = 8
+
 /** Carried streams with one peer, whether they wait for a carrier or have one. */
 export const CARRIED_PER_PEER_MAX = 512
 
@@ -172,4 +178,4 @@ export const CARRIED_WAITING_BYTES_MAX = 256 * 1024 * 1024
 export const CARRIED_ENDED_MAX = 256
 
 /** Carriers for streams that nobody here knows, in one session, before that counts as guessing. */
-export const CARRIED_UNKNOWN_MAX = CARRIED_PER_PEER_MAX
+export const CARRIED_UNKNOWN_MAX = 512

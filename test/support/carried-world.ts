@@ -121,20 +121,33 @@ export class CarriedWorld {
   readonly gone: string[] = []
   readonly accepted: ByteStream[] = []
   readonly a: Side
-  readonly b: Side
+  b: Side
   /** Told of each carrier before anything has crossed it. */
   onCarrier: (carrier: WorldCarrier, index: number) => void = () => undefined
+  /** Where set, the listener is the test: it is given the other end of each carrier. */
+  onRaw: ((carrier: ByteStream) => void) | undefined
   /** What a dial comes to. */
   onDial: () => Error | undefined = () => undefined
   dials = 0
   readonly #random: Random
   #sessions = 0
 
-  constructor(random: Random) {
+  constructor(random: Random, options: { readonly rank?: number } = {}) {
     this.#random = random
     this.a = this.#side('a', 'b')
     this.b = this.#side('b', 'a')
-    this.join()
+    this.join(options.rank)
+  }
+
+  /** The listener's process ends without a word, and comes back. */
+  restartB(): void {
+    const former = this.b
+    for (const carrier of this.carriers) carrier.cut()
+    this.b = this.#side('b', 'a')
+    former.sessions = []
+    void former.streams.stop()
+    this.a.sessions = []
+    this.a.streams.peerLeft('b', { isFinal: false, direction: 'outbound' })
   }
 
   /** A session of both. */
@@ -165,7 +178,9 @@ export class CarriedWorld {
   rawCarrier(from: WorldSession = { peer: 'a', direction: 'inbound', number: 0, rank: 0 }): ByteStream {
     const carrier = new WorldCarrier()
     this.carriers.push(carrier)
-    void this.b.streams.accept(carrier.end('back', from.peer), from).then(stream => stream && this.accepted.push(stream))
+    void this.b.streams
+      .accept(carrier.end('back', from.peer), from)
+      .then(stream => stream && this.accepted.push(stream))
     return carrier.end('there', 'b')
   }
 
@@ -218,8 +233,11 @@ export class CarriedWorld {
     const from = to === 'b' ? 'a' : 'b'
     const theirs = this[to].sessions.find(({ number }) => number === session.number)
     if (theirs === undefined) carrier.cut()
+    else if (this.onRaw !== undefined) this.onRaw(carrier.end('back', from))
     else {
-      void this[to].streams.accept(carrier.end('back', from), theirs).then(stream => stream && this.accepted.push(stream))
+      void this[to].streams
+        .accept(carrier.end('back', from), theirs)
+        .then(stream => stream && this.accepted.push(stream))
     }
     return carrier.end('there', to)
   }

@@ -365,11 +365,13 @@ export class CarriedStream<S> implements ByteStream {
     if (this.#isFinished || (reason === 'finished' && hasSaidAll)) {
       this.#onFinAcknowledged()
       if (this.#phase !== 'ended') this.#end(undefined, undefined)
-    } else if (reason === 'unknown') {
-      this.#end(lostBy('the peer does not know the stream any more'), undefined)
-    } else {
-      this.#end(resetBy(new Error(`the other side says: ${reason}`)), undefined)
+      return
     }
+    // The other side waits until its last word was heard.
+    this.#carrier?.abort()
+    this.#carrier = undefined
+    if (reason === 'unknown') this.#end(lostBy('the peer does not know the stream any more'), undefined)
+    else this.#end(resetBy(new Error(`the other side says: ${reason}`)), undefined)
   }
 
   /** What the other side has of our bytes, on a new carrier. @returns why that cannot be */

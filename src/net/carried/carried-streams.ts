@@ -9,6 +9,7 @@ import {
   CARRIED_ENDED_MAX,
   CARRIED_PER_PEER_MAX,
   CARRIED_START_MS_MAX,
+  CARRIED_STARTING_MAX,
   CARRIED_UNKNOWN_MAX,
   CARRIED_WAITING_BYTES_MAX,
   CARRIED_WAITING_MAX,
@@ -89,6 +90,11 @@ export class CarriedStreams<S extends CarrierSession> {
    */
   async accept(bytes: ByteStream, session: S): Promise<ByteStream | undefined> {
     const carrier = this.#carrier(bytes, session)
+    const sameCount = [...this.#starting].filter(other => other.session === session).length
+    if (this.#isStopped || sameCount >= CARRIED_STARTING_MAX) {
+      carrier.abort() // Whoever means well tries again.
+      return undefined
+    }
     const first = Promise.withResolvers<ByteStream | undefined>()
     carrier.handTo({
       onData: () => this.#refuse(carrier, 'data before the first frame', first.resolve),
@@ -119,7 +125,7 @@ export class CarriedStreams<S extends CarrierSession> {
     for (const stream of of.streams.values()) {
       const now = stream.session
       const isWorse = now !== undefined && this.#deps.rankOf(now) > rank
-      if (isWorse && stream.role === 'opener' && stream.phase === 'flowing') void this.#move(stream, session)
+      if (isWorse && stream.role === 'opener' && stream.phase === 'flowing') void of.recovery.carry(stream, session)
     }
   }
 
@@ -289,18 +295,5 @@ export class CarriedStreams<S extends CarrierSession> {
     of.isMissed = false
     if (this.#deps.sessionOf(peer) === undefined) this.#peers.delete(peer)
     if (isMissed) this.#deps.onGone(peer)
-  }
-
-  /** Nothing waits meanwhile: where it comes to nothing the stream stays where it is. */
-  async #move(stream: CarriedStream<S>, session: S): Promise<void> {
-    try {
-      const bytes = await this.#deps.openCarrier(session, stream.protocol, {})
-      const carrier = this.#carrier(bytes, session)
-      if (stream.phase === 'flowing' && stream.session !== session) stream.switchTo(carrier)
-      else carrier.abort()
-      void carrier.run()
-    } catch (error) {
-      this.#deps.log.debug('a stream stays on its path', { peer: session.peer, error: String(error) })
-    }
   }
 }

@@ -56,12 +56,14 @@ export class Carrier<S> {
       onFrame: (frame: CarriedFrame): void => this.#sink.onFrame(frame),
     }
     let isClean = false
+    let isReadable = true
     try {
       for await (const piece of this.#stream.received) {
-        const fault = reader.push(piece, into)
+        // Nothing can be read behind a fault, but the other side may still hear why.
+        const fault = isReadable ? reader.push(piece, into) : undefined
         if (fault === undefined) continue
+        isReadable = false
         this.#sink.onFault(fault)
-        break
       }
       isClean = true
     } catch {
@@ -80,7 +82,10 @@ export class Carrier<S> {
     this.#stream.abort(new Error('the carrier is not needed any more'))
   }
 
-  /** Ends it once the last words are out and the other side has heard them, soon in any case. */
+  /**
+   * Ends it once the other side has heard the last words and has ended it, soon in any case. Without last words it comes
+   * to a good end.
+   */
   dismiss(lastWords?: CarriedFrame): void {
     this.#sink = nobody
     this.#cancelLinger ??= this.#clock.after(LINGER_MS, () => this.abort())
@@ -90,6 +95,7 @@ export class Carrier<S> {
       this.abort() // Gone already: nobody is left to hear.
       return
     }
-    void Promise.allSettled([this.#stream.close(), this.#ended.promise]).then(() => this.abort())
+    const closed = lastWords === undefined ? this.#stream.close() : undefined
+    void Promise.allSettled([closed, this.#ended.promise]).then(() => this.abort())
   }
 }

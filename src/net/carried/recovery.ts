@@ -7,6 +7,7 @@ import { abortable, type ByteStream, type Clock, codeOf, type Random, sleep, uni
 import {
   CARRIED_REFUSED_MS,
   CARRIED_REOPEN_MS_MAX,
+  CARRIED_REOPENS_MAX,
   CARRIED_RETRY_MS_MAX,
   CARRIED_RETRY_MS_MIN,
   CARRIED_TURN_MS,
@@ -122,18 +123,28 @@ export class Recovery<S> {
 
   /** @returns whether all of ours have a carrier again */
   async #reopenAll(session: S): Promise<boolean> {
-    const ours = this.#options.waiting().filter(({ role }) => role === 'opener')
-    const opened = await Promise.all(ours.map(stream => this.#reopen(stream, session)))
-    return opened.every(Boolean)
+    const ours = this.#options.waiting().filter(({ role, phase }) => role === 'opener' && phase === 'waiting')
+    const queue = ours.values()
+    let isAll = true
+    const work = async (): Promise<void> => {
+      for (const stream of queue) if (!(await this.carry(stream, session))) isAll = false
+    }
+    await Promise.all(Array.from({ length: CARRIED_REOPENS_MAX }, work))
+    return isAll
   }
 
-  async #reopen(stream: CarriedStream<S>, session: S): Promise<boolean> {
+  /**
+   * Opens another carrier for a stream of ours, which keeps the one that it has until there is one.
+   * @returns whether it flows over it
+   */
+  async carry(stream: CarriedStream<S>, session: S): Promise<boolean> {
     const { clock, openCarrier, carrierOf, sessionOf, onDead } = this.#deps
+    const before = stream.session
     const options = { what: 'another carrier of a stream', timeoutMs: CARRIED_REOPEN_MS_MAX }
     try {
       await withDeadline(clock, options, async signal => {
         const carrier = carrierOf(await openCarrier(session, stream.protocol, { signal }), session)
-        if (signal.aborted || stream.phase !== 'waiting') {
+        if (signal.aborted || stream.session !== before || stream.phase === 'ended') {
           carrier.abort()
           return
         }

@@ -37,7 +37,8 @@ lu8NvHZuGne4VeECIB9h5FaM9HyT6/bp9uoY2VE0kkVf1Pin2/5dVk9ufPCw
 /** Of a session only what the plane looks at. */
 function sessionWith(secure: SecureSession, port = 1): Session {
   const connection = { remoteAddr: `/ip4/127.0.0.1/tcp/${port}` }
-  return { peer: 'p', connection, secure, isAdmitted: true, planeStreams: new Set() } as unknown as Session
+  const facts = { peer: 'p', direction: 'outbound', isAdmitted: true, planeStreams: new Set() }
+  return { ...facts, connection, secure } as unknown as Session
 }
 
 type Ends = {
