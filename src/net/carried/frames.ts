@@ -67,7 +67,7 @@ export function encodeCarried(frame: CarriedFrame): Uint8Array {
       return concatBytes([headerOf(KIND.reset, 1), Uint8Array.of(RESET_REASONS.indexOf(frame.reason))])
     case 'ready':
       return concatBytes([headerOf(KIND.ready, 2 * U64_BYTES), u64(frame.received), u64(frame.consumed)])
-    case 'open': {
+    default: {
       const fixed = new Uint8Array(5)
       new DataView(fixed.buffer).setUint32(0, frame.number)
       fixed[4] = frame.hasHeard ? HAS_HEARD : 0

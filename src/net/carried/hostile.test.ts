@@ -15,7 +15,7 @@ const open = (options: Partial<OpenFrame> = {}): Uint8Array =>
 async function answers(
   world: CarriedWorld,
   carrier: ByteStream,
-  isEnough = (_: CarriedFrame[]) => false,
+  isEnough = (frames: CarriedFrame[]): boolean => frames.length < 0,
 ): Promise<CarriedFrame[]> {
   const frames: CarriedFrame[] = []
   let isOver = false
