@@ -64,7 +64,7 @@ describe('hosts in two processes', () => {
     const left = nextEvent(host, 'left')
     child.kill('SIGKILL')
     assert.equal((await left).peer.id, peer.id)
-    await assert.rejects(within('the reset', reader.next()), { code: 'STREAM_RESET' })
+    await assert.rejects(within('the loss', reader.next()), { code: 'STREAM_LOST' })
 
     const back = nextEvent(host, 'joined')
     const again = await startChild(test, [key, address.split('/p2p')[0] ?? ''])

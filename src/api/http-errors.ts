@@ -69,6 +69,7 @@ const BASE = {
   STREAM_RESET: LOST,
   STREAM_TRUNCATED: LOST,
   STREAM_TAMPERED: LOST,
+  STREAM_LOST: LOST,
 } as const satisfies Readonly<Record<string, Row>>
 
 const NODE: Rows<NodeFault | CommandFault> = {

@@ -12,7 +12,7 @@ import type { Breakers } from './life/breakers.ts'
 import type { Paths } from './paths.ts'
 import type { Session } from './session.ts'
 import type { NetSettings } from './settings.ts'
-import type { PeerPath } from './types.ts'
+import type { PeerPath, Transport } from './types.ts'
 
 export type ConnectorDeps = {
   readonly clock: Clock
@@ -27,6 +27,8 @@ export type ConnectorDeps = {
   readonly dial: (address: Address, options: { readonly signal: AbortSignal }) => Promise<Connection>
   /** Of peers and of addresses (multiaddrs without a peer id). */
   readonly breakers: Breakers
+  /** What this node dials over. */
+  readonly transports: ReadonlySet<Transport>
   readonly isHere: (peer: string) => boolean
   readonly adopt: (pipe: BytePipe, options: AdoptOptions) => Promise<Connection | undefined>
   readonly paths: Paths
@@ -58,13 +60,14 @@ export class Connector {
    * Several callers may wait for one dial; each may give up alone.
    * @returns the peer id @throws NetError: NET_PEER_RESTING at once where the peer or all its addresses are left alone
    */
-  async connect(target: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
-    const { peer } = target
+  async connect(wanted: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
+    const { peer } = wanted
     if (peer === this.#deps.self) {
       throw new NetError({ code: 'NET_DIAL_FAILED', peer }, 'this is the address of this very node')
     }
     if (peer !== undefined && !this.#deps.allows(peer)) throw notAllowed(peer)
     if (peer !== undefined && this.#deps.isHere(peer)) return peer
+    const target = this.#dialable(wanted)
     const key = peer ?? target.addresses.map(address => address.text).join(' ')
     let connecting = this.#connecting.get(key)
     if (connecting === undefined) {
@@ -75,6 +78,18 @@ export class Connector {
       this.#connecting.set(key, connecting)
     }
     return options.signal === undefined ? connecting : abortable(connecting, options.signal)
+  }
+
+  /** Without the addresses of transports that this node does not use. @throws NetError where none is left */
+  #dialable(target: DialTarget): DialTarget {
+    const { transports } = this.#deps
+    const addresses = target.addresses.filter(
+      ({ transport, relay }) => relay !== undefined || transports.has(transport),
+    )
+    if (addresses.length > 0 || target.addresses.length === 0) return { ...target, addresses }
+    const fault = { code: 'NET_DIAL_FAILED', ...(target.peer === undefined ? {} : { peer: target.peer }) } as const
+    const sentence = `the peer has no address of a transport that this node uses: ${[...transports].join(', ')}`
+    throw new NetError(fault, sentence)
   }
 
   /**

@@ -15,19 +15,17 @@ import {
   type ProtocolId,
   type RefusalReason,
 } from '#wire'
-import { AddressNews } from './address-news.ts'
-import { type Address, addressesOf, decodeAddress, isLoopback, parseAddress } from './address.ts'
+import { Acquaintances, targetOf } from './acquaintances.ts'
+import { addressesOf, decodeAddress, parseAddress } from './address.ts'
 import { Connector } from './connector.ts'
 import type { DialTarget } from './dialler.ts'
 import { lost, NetError, stopped } from './errors.ts'
-import { Introductions } from './introductions.ts'
-import { keepConnected } from './keeper.ts'
-import { createNode, type Node } from './libp2p.ts'
+import type { Node } from './libp2p.ts'
 import { Breakers } from './life/breakers.ts'
 import { type ConnectionEvent, Connections } from './life/connections.ts'
 import type { HoldReason } from './life/holds.ts'
-import { Listeners } from './life/listeners.ts'
-import { ALLOWED_PEERS_MAX, KEPT_ADDRESSES_MAX, RECORD_LIFE_MS } from './limits.ts'
+import { RECORD_LIFE_MS } from './limits.ts'
+import { OwnAddresses } from './own-addresses.ts'
 import { Paths } from './paths.ts'
 import { type PeerGuard, subjectsOf } from './peer-guard.ts'
 import { fitting, PeerRecords } from './peer-records.ts'
@@ -36,7 +34,7 @@ import { DataPlane } from './plane/data-plane.ts'
 import type { Session, SessionOwner } from './session.ts'
 import { Relay } from './relay/relay.ts'
 import { Sessions } from './sessions.ts'
-import { checkSettings, type NetSettings } from './settings.ts'
+import type { NetSettings } from './settings.ts'
 import { type StreamHandler, Streams } from './streams.ts'
 import type { Host, HostMessage, HostNetwork, HostOptions, LostPeer, Peer, PeerEvent } from './types.ts'
 
@@ -60,55 +58,26 @@ export type HostDeps = {
   readonly offer?: NodeOffer
 }
 
-/**
- * Makes a host that has not been started.
- * @throws NetError NET_SETTINGS_INVALID, NET_QUIC_MISSING, NET_LISTEN_FAILED where the addresses do not fit the transports
- */
-export async function createHost(deps: HostDeps, options: HostOptions): Promise<Host> {
-  const host: { current?: Libp2pHost } = {}
-  const settings = checkSettings(options.settings ?? {})
-  const allows = allowing(options.allow ?? [])
-  const quicKey = options.transport === 'tcp' ? undefined : await deps.identity.wholeKey?.()
-  const node = await createNode({
-    settings,
-    allows,
-    ...(quicKey === undefined ? {} : { quicKey }),
-    ...(options.transport === undefined ? {} : { transport: options.transport }),
-    key: deps.identity.privateKey,
-    listen: options.listen,
-    mdns: options.mdns,
-    refusesInbound: from => host.current?.sessions.refusesInbound(from) ?? true,
-    onConnection: connection => host.current?.sessions.onConnection(connection),
-    onFound: peer => host.current?.onFound(peer.id.toString(), peer.multiaddrs.map(String)),
-  })
-  if (node.quicMissing !== undefined) {
-    deps.log.warn('this node does without QUIC and uses TCP alone', { reason: node.quicMissing })
-  }
-  host.current = new Libp2pHost({ ...deps, node, settings, allows }, options)
-  return host.current
-}
-
-type Inside = HostDeps & {
+/** With what `createHost` has made of the options. */
+export type HostParts = HostDeps & {
   readonly node: Node
   readonly settings: NetSettings
   readonly allows: (peer: string) => boolean
 }
 
-class Libp2pHost implements Host {
+export class Libp2pHost implements Host {
   readonly id: string
   readonly sessions: Sessions
   readonly relay: Relay
-  readonly #deps: Inside
+  readonly #deps: HostParts
   readonly #options: HostOptions
   readonly #paths = new Paths()
   readonly #table: PeerTable
   readonly #life: Connections<Session>
   readonly #breakers: Breakers
-  readonly #lost: Listeners<LostPeer>
-  readonly #introductions: Introductions
-  readonly #news: AddressNews
+  readonly #own: OwnAddresses
+  readonly #acquaintances: Acquaintances
   readonly #connector: Connector
-  readonly #kept = new Map<string, Promise<void>>()
   readonly #stopping = new AbortController()
   readonly #messageListeners = new Set<(message: HostMessage) => void>()
   #party: Party
@@ -119,7 +88,7 @@ class Libp2pHost implements Host {
   #isStarted = false
   #stopped: Promise<void> | undefined
 
-  constructor(deps: Inside, options: HostOptions) {
+  constructor(deps: HostParts, options: HostOptions) {
     this.#deps = deps
     this.#options = options
     this.id = deps.node.libp2p.peerId.toString()
@@ -140,8 +109,6 @@ class Libp2pHost implements Host {
     )
     const life = this.#life
     this.#breakers = new Breakers(deps, settings)
-    this.#lost = new Listeners(deps.log, 'news of lost peers')
-    this.#news = new AddressNews(deps)
     this.#table = new PeerTable({ ...deps, life }, { self: this.id })
     const { secret } = options
     this.sessions = new Sessions(
@@ -166,6 +133,7 @@ class Libp2pHost implements Host {
       adopt: (pipe, options) => deps.node.adopt(pipe, options),
       paths: this.#paths,
       breakers: this.#breakers,
+      transports: deps.node.transports,
       isHere: peer => this.#table.has(peer),
       sessionOf: (connection, options) => this.sessions.dialled(connection, options),
     })
@@ -175,22 +143,35 @@ class Libp2pHost implements Host {
       libp2p: deps.node.libp2p,
       plane: this.#plane,
       sessionOf: connection => this.sessions.get(connection),
+      preferred: peer => this.#table.session(peer),
+      offerOf: peer => this.#table.offer(peer),
+      reconnect: (peer, options) => this.#acquaintances.reconnect(peer, options),
+      onDead: session => session.end(lost(session.peer)),
+      onGone: peer => this.#acquaintances.forget(peer),
       guestCount: () => this.sessions.inPhase('guest').length,
       onFault: (session, reason) => this.#onFault(session, reason),
     })
     this.relay = this.#createRelay()
-    this.#introductions = new Introductions({
-      clock: deps.clock,
-      random: deps.random,
-      isUnwanted: peer =>
-        peer === this.id ||
-        !deps.allows(peer) ||
-        this.#table.has(peer) ||
-        !this.#table.hasRoom(peer) ||
-        deps.guard.refuses([peer]) !== undefined ||
-        this.#breakers.restsForMs(peer) !== undefined,
-      connect: (peer, addresses) => this.#connectFor({ peer, addresses }, {}),
-    })
+    this.#own = new OwnAddresses(
+      { self: this.id, listening: () => deps.node.listening(), relayed: () => this.relay.addresses() },
+      options.listen,
+    )
+    this.#acquaintances = new Acquaintances(
+      {
+        ...deps,
+        self: this.id,
+        table: this.#table,
+        records: this.#records,
+        mayDial: peer =>
+          deps.allows(peer) &&
+          deps.guard.refuses([peer]) === undefined &&
+          this.#breakers.restsForMs(peer) === undefined,
+        connect: (target, connecting) => this.#connectFor(target, connecting),
+        hold: (peer, reason) => this.hold(peer, reason),
+        stopping: this.#stopping.signal,
+      },
+      { meets: this.#meets },
+    )
     this.#offer = deps.offer ?? {
       agent: AGENT,
       addresses: [],
@@ -232,46 +213,16 @@ class Libp2pHost implements Host {
   }
 
   addresses(): readonly string[] {
-    return this.#withRelays(this.#listening())
-  }
-
-  #listening(): string[] {
-    const all = this.#deps.node.listening().map(target => `${target.toString()}/p2p/${this.id}`)
-    const decoded = all.map(decodeAddress).filter(address => address !== undefined)
-    // A wildcard has become every interface; nobody else can use the loopback one.
-    const distant = decoded.filter(address => !isLoopback(address))
-    const useful = distant.length > 0 && this.#isWildcard() ? distant : decoded
-    return useful.map(address => address.text).slice(0, PEER_ADDRESSES_MAX)
-  }
-
-  /** The addresses with those through the relays that are held now, and with no other such. */
-  #withRelays(addresses: readonly string[]): string[] {
-    const relayed = this.relay.addresses()
-    const own = addresses.filter(address => !address.includes('/p2p-circuit'))
-    return [...own.slice(0, PEER_ADDRESSES_MAX - relayed.length), ...relayed]
+    return this.#own.all()
   }
 
   async connect(address: string, options: { readonly signal?: AbortSignal } = {}): Promise<string> {
-    const parsed = parseAddress(address)
-    const target = { addresses: [parsed], ...(parsed.peer === undefined ? {} : { peer: parsed.peer }) }
-    return this.#connectFor(target, options)
+    return this.#connectFor(targetOf(parseAddress(address)), options)
   }
 
   keepConnected(addresses: readonly string[]): void {
     this.#assertRuns()
-    const { clock, random, log } = this.#deps
-    for (const address of addresses.map(parseAddress)) {
-      if (this.#kept.has(address.text) || address.peer === this.id || this.#kept.size >= KEPT_ADDRESSES_MAX) continue
-      const deps = {
-        clock,
-        random,
-        log,
-        connect: (kept: Address) => this.connect(kept.text),
-        hold: (peer: string) => this.hold(peer, 'kept'),
-        gone: (peer: string, options: { readonly signal: AbortSignal }) => this.#table.left(peer, options),
-      }
-      this.#kept.set(address.text, keepConnected(deps, address, { signal: this.#stopping.signal }))
-    }
+    this.#acquaintances.keep(addresses)
   }
 
   async open(
@@ -288,7 +239,7 @@ class Libp2pHost implements Host {
     }
     const session = this.#table.session(peer)
     if (session === undefined) throw lost(peer)
-    return this.#streams.open(session, protocol, { ...options, planePort: this.#table.offer(peer)?.planePort })
+    return this.#streams.open(session, protocol, options)
   }
 
   handle(protocol: ProtocolId, handler: StreamHandler): void {
@@ -312,7 +263,7 @@ class Libp2pHost implements Host {
   }
 
   onLost(listener: (lost: LostPeer) => void): () => void {
-    return this.#lost.add(listener)
+    return this.#acquaintances.lost.add(listener)
   }
 
   hold(peer: string, reason: HoldReason): () => void {
@@ -329,6 +280,10 @@ class Libp2pHost implements Host {
       breakers: this.#breakers.facts(),
       settings: this.#deps.settings,
     }
+  }
+
+  onGone(listener: (peer: string) => void): () => void {
+    return this.#acquaintances.gone.add(listener)
   }
 
   onMessage(listener: (message: HostMessage) => void): void {
@@ -363,14 +318,14 @@ class Libp2pHost implements Host {
   }
 
   onFound(peer: string, addresses: readonly string[]): void {
-    this.#introductions.add([{ id: peer, addresses: addresses.slice(0, PEER_ADDRESSES_MAX) }], { isNews: false })
+    this.#acquaintances.found([{ id: peer, addresses: addresses.slice(0, PEER_ADDRESSES_MAX) }])
   }
 
   readonly #owner: SessionOwner = {
     hasRoom: session => this.#table.hasRoom(session.peer),
     offer: () => ({
       ...this.#offer,
-      addresses: this.#withRelays(this.#offer.addresses.length > 0 ? this.#offer.addresses : this.#listening()),
+      addresses: this.#own.withRelays(this.#offer.addresses.length > 0 ? this.#offer.addresses : this.#own.listening()),
       ...(this.relay.offer() === undefined ? {} : { relay: this.relay.offer() }),
       ...(this.#plane?.port === undefined ? {} : { planePort: this.#plane.port }),
     }),
@@ -382,15 +337,14 @@ class Libp2pHost implements Host {
       this.#breakers.succeeded(session.peer)
       this.sessions.onJoined(session)
       const isNew = this.#table.join(session, announcement)
-      if (this.#isNews(session.peer, announcement.record) || isNew) this.#introduceToOthers(session.peer)
+      this.#streams.sessionJoined(session)
+      this.#acquaintances.joined(session.peer, announcement.record, { isNew })
     },
     onOffer: (session, announcement) => {
       this.#table.update(session, announcement)
-      if (this.#isNews(session.peer, announcement.record)) this.#introduceToOthers(session.peer)
+      this.#acquaintances.joined(session.peer, announcement.record, { isNew: false })
     },
-    onIntroduced: (peers, options) => {
-      if (this.#meets) this.#introductions.add(this.#records.verified(peers), options)
-    },
+    onIntroduced: (peers, options) => this.#acquaintances.introduced(peers, options),
     onMessage: (session, message) => {
       for (const listener of this.#messageListeners) listener({ peer: session.peer, ...message })
     },
@@ -400,21 +354,11 @@ class Libp2pHost implements Host {
       if (this.#table.isRedundant(session, this.#deps.clock.monotonic())) session.end(lost(session.peer))
     },
     onUsed: session => this.#life.used(session),
-    onEnded: (session, code) => this.#onEnded(session, code),
+    onEnded: (session, ended) => this.#onEnded(session, ended),
   }
 
   get #meets(): boolean {
     return this.#options.meet ?? this.#options.secret !== undefined
-  }
-
-  #isNews(peer: string, record: Uint8Array | undefined): boolean {
-    return this.#meets && this.#news.isNews(peer, this.#records.addressesOf(peer, record))
-  }
-
-  #introduceToOthers(newcomer: string): void {
-    const known = this.#meets ? this.#table.knownPeer(newcomer) : undefined
-    if (known === undefined) return
-    for (const { id } of this.peers()) if (id !== newcomer) this.#table.session(id)?.introduce([known])
   }
 
   #onFault(session: Session, reason: RefusalReason): void {
@@ -426,40 +370,22 @@ class Libp2pHost implements Host {
   #connectFor(target: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
     this.#assertRuns()
     assert(this.#isStarted, 'a host is started before it dials')
-    const { transports } = this.#deps.node
-    const addresses = target.addresses.filter(
-      ({ transport, relay }) => relay !== undefined || transports.has(transport),
-    )
-    if (addresses.length > 0 || target.addresses.length === 0) {
-      return this.#connector.connect({ ...target, addresses }, options)
-    }
-    const fault = { code: 'NET_DIAL_FAILED', ...(target.peer === undefined ? {} : { peer: target.peer }) } as const
-    const sentence = `the peer has no address of a transport that this node uses: ${[...transports].join(', ')}`
-    return Promise.reject(new NetError(fault, sentence))
+    return this.#connector.connect(target, options)
   }
 
-  #onEnded(session: Session, code: number | undefined): void {
+  #onEnded(session: Session, { error, code }: Parameters<SessionOwner['onEnded']>[1]): void {
     const { peer } = session
+    const addresses = this.#table.addresses(peer)
     // Those who hear that the peer has left give up their holds.
-    const lost = {
-      peer,
-      addresses: this.#table.addresses(peer),
-      holds: this.#life.holdsOf(peer),
-      ...(code === undefined ? {} : { code }),
-    }
+    const lost = { peer, addresses, holds: this.#life.holdsOf(peer), ...(code === undefined ? {} : { code }) }
     const hasLeft = this.#table.leave(session)
     this.sessions.onEnded(session, code)
     if (!hasLeft) return
     this.#plane?.forget(peer)
-    if (!this.#stopping.signal.aborted) this.#onLost(lost)
-  }
-
-  /** Kept addresses are dialled by their keeper, held peers here, and all others by those who listen, if they want them. */
-  #onLost(lost: LostPeer): void {
-    const { peer, addresses, holds } = lost
-    if (holds.length > 0 && !holds.includes('kept'))
-      this.#introductions.add([{ id: peer, addresses }], { isNews: true })
-    this.#lost.tell(lost)
+    // Who was sent away, or said goodbye, is not waited for.
+    const isFinal = error.code === 'NET_NOT_ADMITTED' || this.#stopping.signal.aborted
+    this.#streams.peerLeft(session, { isFinal })
+    this.#acquaintances.left(lost)
   }
 
   #createRelay(): Relay {
@@ -477,7 +403,7 @@ class Libp2pHost implements Host {
         connector: () => this.#connector,
         adopt: (pipe, options) => this.#deps.node.adopt(pipe, options),
         open,
-        listening: () => this.#listening(),
+        listening: () => this.#own.listening(),
         onChange: () => this.#announceAll(),
         onAddresses: () => void this.#onOwnAddresses(),
         stopping: this.#stopping.signal,
@@ -517,14 +443,10 @@ class Libp2pHost implements Host {
         sessions: () => this.sessions,
         refuses: from => this.sessions.subjectOfNewcomer(from) === undefined,
         serves: protocol => this.#streams.serves(protocol),
-        onStream: stream => void this.#streams.serve(stream),
+        onStream: (stream, session) => void this.#streams.serve(stream, session),
       },
       { hosts, port: planePort },
     )
-  }
-
-  #isWildcard(): boolean {
-    return this.#options.listen.some(text => ['0.0.0.0', '::'].includes(decodeAddress(text)?.host ?? ''))
   }
 
   #assertRuns(): void {
@@ -533,24 +455,15 @@ class Libp2pHost implements Host {
 
   async #stop(): Promise<void> {
     this.#stopping.abort(stopped())
-    this.#introductions.clear()
     await this.relay.stop()
     const sessions = [...this.sessions]
     for (const session of sessions) session.refuse('stopping')
-    await Promise.allSettled([...this.#kept.values(), this.#connector.settled()])
+    await Promise.all([this.#acquaintances.stop(), this.#connector.settled()])
     await Promise.all(sessions.map(session => session.ended()))
+    await this.#streams.stop()
     await this.#plane?.stop()
     await this.#deps.node.stop()
   }
-}
-
-/** Without a list everybody is. */
-function allowing(list: readonly string[]): (peer: string) => boolean {
-  if (list.length > ALLOWED_PEERS_MAX) {
-    throw new NetError({ code: 'NET_SETTINGS_INVALID' }, `at most ${ALLOWED_PEERS_MAX} peers can be listed`)
-  }
-  const allowed = new Set(list)
-  return peer => allowed.size === 0 || allowed.has(peer)
 }
 
 /** How the audit log calls what a peer was refused for. */

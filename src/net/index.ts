@@ -1,6 +1,7 @@
 /** The libp2p host: connections, admission, peers and streams. */
 export type { NetFault } from './errors.ts'
-export { createHost, type HostDeps } from './host.ts'
+export { createHost } from './create-host.ts'
+export type { HostDeps } from './host.ts'
 export { type BreakerFacts, type BreakerSettings, Breakers } from './life/breakers.ts'
 export { CLOSE_CODE_IDLE, type ConnectionEvent, type ConnectionFacts, type Traffic } from './life/connections.ts'
 export type { HoldReason } from './life/holds.ts'

@@ -176,3 +176,56 @@ export const ALLOWED_PEERS_MAX = 1_024
 
 /** Received bytes that wait inside one WebSocket connection whose reader pauses; it is closed beyond. */
 export const WEBSOCKET_READ_BYTES_MAX = 32 * 1024 * 1024
+/** Bytes of a carried stream that were sent and not taken by the other side's user: then its writer has to wait. */
+export const CARRIED_WINDOW_BYTES_MAX = 2 * 1024 * 1024
+
+/** Bytes that the user of a carried stream takes before the other side is told, so that it can let go of them. */
+export const CARRIED_ACK_BYTES = 256 * 1024
+
+/** Bytes of one data frame of a carried stream. */
+export const CARRIED_DATA_BYTES_MAX = 1024 * 1024
+
+/** Received pieces of a carried stream that wait for its reader before small ones are joined. */
+export const CARRIED_PIECES_MAX = 1_024
+
+/** How long a carried stream waits for another carrier when it has lost its own, in milliseconds. */
+export const CARRIED_WINDOW_MS = 10_000
+
+/** The same where the peer's machine refuses every connection: nothing listens there any more. In milliseconds. */
+export const CARRIED_REFUSED_MS = 2_000
+
+/** The first wait between two tries to have another carrier, in milliseconds; each next one is twice as long. */
+export const CARRIED_RETRY_MS_MIN = 25
+
+/** The longest such wait, in milliseconds. */
+export const CARRIED_RETRY_MS_MAX = 1_000
+
+/** How long the side that did not dial leaves the first try to the other one, in milliseconds. */
+export const CARRIED_TURN_MS = 250
+
+/** From asking for another carrier over a session to having it, in milliseconds; then the session counts as dead. */
+export const CARRIED_REOPEN_MS_MAX = 3_000
+
+/** From a carrier to its first frame, in milliseconds. */
+export const CARRIED_START_MS_MAX = 5_000
+
+/** Carriers of one session that have not sent their first frame yet. */
+export const CARRIED_STARTING_MAX = 24
+
+/** Carriers that are opened to one peer at once for streams that wait. */
+export const CARRIED_REOPENS_MAX = 8
+
+/** Carried streams with one peer, whether they wait for a carrier or have one. */
+export const CARRIED_PER_PEER_MAX = 512
+
+/** Carried streams that wait for another carrier, of all peers together. */
+export const CARRIED_WAITING_MAX = 1_024
+
+/** Bytes that these hold in memory. */
+export const CARRIED_WAITING_BYTES_MAX = 256 * 1024 * 1024
+
+/** Ended streams of one peer that are remembered, so that a late carrier for one hears how it ended. */
+export const CARRIED_ENDED_MAX = 256
+
+/** Carriers for streams that nobody here knows, in one session, before that counts as guessing. */
+export const CARRIED_UNKNOWN_MAX = 512

@@ -5,7 +5,7 @@
 import { abortable, assert, type Logger } from '#base'
 import { type KnownPeer, type NodeOffer, PEER_ADDRESSES_MAX } from '#wire'
 import { addressesOf } from './address.ts'
-import { comparePaths } from './paths.ts'
+import { rankOf } from './paths.ts'
 import type { Connections, Traffic } from './life/connections.ts'
 import { Listeners } from './life/listeners.ts'
 import { CONNECTIONS_PER_PEER_MAX, PEERS_MAX, SETTLED_MS } from './limits.ts'
@@ -154,7 +154,7 @@ export class PeerTable {
     const [first, ...others] = entry.sessions
     return others.reduce<Session | undefined>((best, session) => {
       if (best === undefined) return session
-      const byPath = comparePaths(session.path, best.path)
+      const byPath = rankOf(session.path) - rankOf(best.path)
       if (byPath !== 0) return byPath < 0 ? session : best
       return isRightful(session) || !isRightful(best) ? session : best
     }, first)

@@ -68,8 +68,8 @@ export interface SessionOwner {
   onMessage(session: Session, message: LinkMessage): void
   /** The peer broke the rules, or failed to prove who it is. */
   onFault(session: Session, reason: RefusalReason): void
-  /** @param code what a goodbye gave as the reason, ours or the peer's */
-  onEnded(session: Session, code?: number): void
+  /** @param ended.error why, as those who still needed it are told @param ended.code of its goodbye, where it said one */
+  onEnded(session: Session, ended: { readonly error: NetError; readonly code: number | undefined }): void
 }
 
 /** What a peer says of itself. */
@@ -341,7 +341,7 @@ export class Session implements Living {
     for (const stream of this.planeStreams) stream.abort(error)
     this.#joining.reject(error)
     if (phase !== 'joined') this.#deps.log.info('a connection ended before admission', plainFacts(error))
-    this.#owner.onEnded(this, this.#goodbyeCode)
+    this.#owner.onEnded(this, { error, code: this.#goodbyeCode })
   }
 
   /** What ended the link is what ends the session. */

@@ -156,6 +156,11 @@ export interface Host {
   /** Keeps a peer's connection, however quiet it is, and dials the peer again when it is lost. @returns ends the hold */
   hold(peer: string, reason: HoldReason): () => void
   network(): HostNetwork
+  /**
+   * Hears of each peer that has left once no stream waits for its return any more: at once where none does, or where it
+   * said goodbye. A peer that is back before that was never gone.
+   */
+  onGone(listener: (peer: string) => void): () => void
   /** Hears what joined peers say beyond admission, offers and pings. */
   onMessage(listener: (message: HostMessage) => void): void
   /**

@@ -70,9 +70,8 @@ export async function createNetwork(deps: NetworkDeps): Promise<Network> {
   stopper.add('the network', () => host.stop())
   stopper.add('the pipeline', () => pipeline.stop())
   const watch = new PeerWatch(deps.clock, host)
-  host.onPeer(event => {
-    if (event.kind === 'left') pipeline.peerLeft(event.peer.id)
-  })
+  // A connection that was cut is nothing to the pipeline as long as its streams may come back.
+  host.onGone(peer => pipeline.peerLeft(peer))
   host.handle(PROTOCOLS.stage, stream => pipeline.accept(stream))
   const fixed = {
     // A node that serves no layers by its owner's will is not planned with.

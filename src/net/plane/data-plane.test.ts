@@ -40,6 +40,7 @@ function sessionWith(secure: SecureSession, port = 1): Session {
   const path = { kind: 'direct', transport: 'tcp' }
   const rest = {
     isAdmitted: true,
+    direction: 'outbound',
     planeStreams: new Set(),
     traffic: { bytesIn: 0, bytesOut: 0 },
     used: () => undefined,
@@ -193,12 +194,12 @@ test('a peer that cannot be reached there is left alone for a while', async t =>
   const plane = planeOf({ sessions: [] })
   t.after(() => plane.stop())
   const [session, other] = [sessionWith(dialler), sessionWith(listener)]
-  assert.equal(await within('an answer', plane.open(session, { protocol: PROTOCOL, port })), undefined)
+  assert.equal(await within('an answer', plane.open(session, { protocol: PROTOCOL, port, offered: [] })), undefined)
   const { number } = dialler.openPlane().identity
-  assert.equal(await within('an answer', plane.open(session, { protocol: PROTOCOL, port })), undefined)
+  assert.equal(await within('an answer', plane.open(session, { protocol: PROTOCOL, port, offered: [] })), undefined)
   assert.equal(dialler.openPlane().identity.number, number + 2, 'the second time nothing was tried')
   plane.forget(session.peer)
-  await plane.open(session, { protocol: PROTOCOL, port })
+  await plane.open(session, { protocol: PROTOCOL, port, offered: [] })
   assert.equal(dialler.openPlane().identity.number, number + 6, 'and again once the peer had left')
   assert.equal(other.planeStreams.size, 0)
 })

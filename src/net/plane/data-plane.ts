@@ -36,7 +36,7 @@ export type DataPlaneDeps = {
   /** Whether a socket from this multiaddr is closed before anything is said. */
   readonly refuses: (from: string) => boolean
   readonly serves: (protocol: string) => boolean
-  readonly onStream: (stream: ByteStream) => void
+  readonly onStream: (stream: ByteStream, session: Session) => void
 }
 
 export type DataPlaneOptions = {
@@ -44,6 +44,15 @@ export type DataPlaneOptions = {
   readonly hosts: readonly string[]
   /** The same at all of them. 0: any that is free. */
   readonly port: number
+}
+
+export type PlaneOpenOptions = {
+  readonly protocol: string
+  /** Where the peer's data plane listens, as it says. */
+  readonly port: number
+  /** The addresses that the peer offers. */
+  readonly offered: readonly string[]
+  readonly signal?: AbortSignal | undefined
 }
 
 /** Streams go over libp2p while a peer is left alone here, so one failure is enough for that. */
@@ -63,6 +72,8 @@ export class DataPlane {
   readonly #identities = new WeakMap<TLSSocket, { readonly identity: PlaneIdentity; readonly session: Session }>()
   /** By peer id. */
   readonly #breakers: Breakers
+  /** Peers to whom a stream was opened here since they came. */
+  readonly #reached = new Set<string>()
   #port: number | undefined
 
   constructor(deps: DataPlaneDeps, options: DataPlaneOptions) {
@@ -112,26 +123,26 @@ export class DataPlane {
    * A stream to the session's peer, at the address where the session's connection goes.
    * @returns undefined where it cannot be had now @throws the signal's reason
    */
-  async open(
-    session: Session,
-    options: { readonly protocol: string; readonly port: number; readonly signal?: AbortSignal },
-  ): Promise<ByteStream | undefined> {
-    const { protocol, port, ...cancel } = options
+  async open(session: Session, options: PlaneOpenOptions): Promise<ByteStream | undefined> {
+    const { protocol, port, offered, signal } = options
     const { peer, path, connection, secure } = session
     // Elsewhere the other end of the connection is not the peer, or a NAT that maps no port of the data plane.
     if (path.kind !== 'direct') return undefined
     const host = decodeAddress(connection.remoteAddr.toString())?.host
     const isFull = session.planeStreams.size >= STREAMS_PER_CONNECTION_MAX
-    if (host === undefined || isFull || this.#breakers.enter(peer) !== undefined) return undefined
+    if (host === undefined || isFull || !this.#mayListen(session, host, offered)) return undefined
+    if (this.#breakers.enter(peer) !== undefined) return undefined
+    const cancel = signal === undefined ? {} : { signal }
     const { identity, key } = secure.openPlane()
     const target = { host, port, identity: encodePlaneIdentity(identity), key, protocol }
     const deadline = { what: 'opening a stream of the data plane', timeoutMs: PLANE_CONNECT_MS_MAX, ...cancel }
     try {
       const socket = await withDeadline(this.#deps.clock, deadline, signal => dial({ ...target, signal }))
       this.#breakers.succeeded(peer)
+      this.#reached.add(peer)
       return this.#streamOf(socket, session, protocol)
     } catch (error) {
-      if (cancel.signal?.aborted === true) {
+      if (signal?.aborted === true) {
         this.#breakers.gaveUp(peer)
         throw error
       }
@@ -145,6 +156,13 @@ export class DataPlane {
   /** Forgets what was found out about a peer that has left. */
   forget(peer: string): void {
     this.#breakers.succeeded(peer)
+    this.#reached.delete(peer)
+  }
+
+  /** Whoever came to us from an address that it does not offer came through a NAT: nothing listens for us there. */
+  #mayListen(session: Session, host: string, offered: readonly string[]): boolean {
+    if (session.direction === 'outbound' || this.#reached.has(session.peer)) return true
+    return offered.some(address => decodeAddress(address)?.host === host)
   }
 
   /**
@@ -196,7 +214,7 @@ export class DataPlane {
     const canBe = keyed !== undefined && isKeyed(socket) && typeof protocol === 'string' && keyed.session.isAdmitted
     if (!canBe || keyed.session.planeStreams.size >= STREAMS_PER_CONNECTION_MAX) socket.destroy()
     else if (!keyed.session.secure.acceptPlane(keyed.identity)) socket.destroy()
-    else this.#deps.onStream(this.#streamOf(socket, keyed.session, protocol))
+    else this.#deps.onStream(this.#streamOf(socket, keyed.session, protocol), keyed.session)
   }
 
   #streamOf(socket: TLSSocket, session: Session, protocol: string): ByteStream {

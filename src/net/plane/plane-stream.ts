@@ -68,9 +68,12 @@ export class PlaneStream implements ByteStream {
     const byteLength = parts.reduce((sum, part) => sum + part.byteLength, 0)
     this.#assertWritable(byteLength)
     if (byteLength === 0) return true
-    const all = [segmentHeader(byteLength), ...parts]
-    if (byteLength <= WHOLE_BYTES_MAX) return this.#socket.write(concatBytes(all))
-    return all.map(part => this.#socket.write(part)).at(-1) ?? true
+    const header = segmentHeader(byteLength)
+    const [first = header, ...rest] = parts
+    if (byteLength <= WHOLE_BYTES_MAX) return this.#socket.write(concatBytes([header, ...parts]))
+    // What stands before large parts is small itself.
+    const begun = first.byteLength <= WHOLE_BYTES_MAX ? [concatBytes([header, first])] : [header, first]
+    return [...begun, ...rest].map(part => this.#socket.write(part)).at(-1) ?? true
   }
 
   async drained(): Promise<void> {
