@@ -85,7 +85,7 @@ describe('hosts in two processes', () => {
     child.kill('SIGSTOP')
     const { peer: gone } = await left
     assert.deepEqual([gone.id, gone.pingFailures], [peer.id, 2])
-    await assert.rejects(within('the reset', reader.next()), { code: 'STREAM_RESET' })
+    await assert.rejects(within('the reset', reader.next()), { code: 'STREAM_LOST' })
 
     const back = nextEvent(host, 'joined')
     child.kill('SIGCONT')
