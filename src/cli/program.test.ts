@@ -68,6 +68,8 @@ class EchoNode implements KoinonNode {
   rotateKey = async (): Promise<{ readonly from: string; readonly to: string }> => ({ from: 'a', to: 'b' })
   health = (): { readonly ok: boolean } => ({ ok: true })
   setApi = (): void => undefined
+  network = (): never => assert.fail('not asked for here')
+  drain = async (): Promise<void> => undefined
 
   async *complete(
     request: CompletionRequest,

@@ -9,7 +9,7 @@ import { addDataDirOption, type DataDirFlags, dataDirOf } from './data-dir.ts'
 import { addEngineOptions, type EngineFlags, engineConfig, SLOTS_DEFAULT } from './engine-options.ts'
 import { CliError, usageError } from './errors.ts'
 import { addKeyOption, keyConfig, type KeyFlags } from './key-options.ts'
-import { STOP_MS_MAX } from './limits.ts'
+import { DRAIN_S_MAX, STOP_MS_MAX } from './limits.ts'
 import { modelFile } from './model-file.ts'
 import {
   collect,
@@ -45,6 +45,7 @@ type UpFlags = DataDirFlags &
     readonly trust?: readonly string[]
     readonly plugin?: readonly string[]
     readonly slots: number
+    readonly drain: number
     readonly logLevel: LogLevel
     readonly json?: boolean
     readonly exitWithParent?: boolean
@@ -93,6 +94,7 @@ export function addUp(program: Command, deps: CliDeps): void {
     )
   addEngineOptions(command)
     .option('--slots <count>', 'generations at once on this node', integerIn(1, 1024), SLOTS_DEFAULT)
+    .option('--drain <seconds>', 'when it stops, let answers go on for so long', integerIn(0, DRAIN_S_MAX), 8)
     .addOption(new Option('--log-level <level>', 'what to log').choices(LOG_LEVELS).default('warn'))
     .option('--json', 'print events as JSON lines, such as {"event":"ready",...}')
     .addOption(new Option('--exit-with-parent', 'stop when standard input ends').hideHelp())
@@ -209,6 +211,7 @@ function nodeConfig(deps: CliDeps, dataDir: string, flags: UpFlags): NodeConfig 
     trust: flags.trust ?? [],
     plugins: flags.plugin ?? [],
     slots: flags.slots,
+    drainMs: flags.drain * 1000,
     ...(secret === undefined ? {} : { secret }),
     ...engineConfig(flags),
   }
