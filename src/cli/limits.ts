@@ -15,8 +15,8 @@ export const LOCAL_EVENT_BYTES_MAX = 2 * 1024 * 1024
 /** Longest that `--drain` may say, in seconds. */
 export const DRAIN_S_MAX = 30
 
-/** Waiting for a node to stop: what runs comes to its end first. In this process, the process ends regardless then. */
-export const STOP_MS_MAX = 45_000
+/** Waiting for a node to stop once its `--drain` is over; where it is in this process, the process ends regardless then. */
+export const STOP_MS_MAX = 10_000
 
 /** Bytes of a prompt that is read from standard input, and of a line typed or piped into a chat. */
 export const PROMPT_BYTES_MAX = 1024 * 1024

@@ -100,7 +100,7 @@ function renderConnections(connections: readonly ConnectionSummary[], options: T
     { title: 'STREAMS', cell: streamsText, align: 'right' },
     { title: 'IN', cell: bytes(({ traffic }) => traffic.bytesIn), align: 'right' },
     { title: 'OUT', cell: bytes(({ traffic }) => traffic.bytesOut), align: 'right' },
-    { title: 'HELD', cell: one => (one.holds.length === 0 ? '-' : one.holds.join(', ')), widthMin: 5 },
+    { title: 'HELD', cell: one => (one.holds.length === 0 ? '-' : one.holds.join(', ')), widthMin: 4 },
   ]
   return renderTable(connections, columns, options)
 }

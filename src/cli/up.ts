@@ -125,7 +125,8 @@ async function up(deps: CliDeps, flags: UpFlags): Promise<void> {
       log: deps.createLog(flags.logLevel, printer.log),
       signal: stopping.signal,
     })
-    await serveUntilStopped(deps, served, { printer, dataDir, stopping: stopping.signal })
+    const stopMsMax = flags.drain * 1000 + STOP_MS_MAX
+    await serveUntilStopped(deps, served, { printer, dataDir, stopMsMax, stopping: stopping.signal })
   } catch (error) {
     if (stopping.signal.aborted && !(error instanceof TimeoutError)) {
       printer.stopping(String(stopping.signal.reason))
@@ -145,8 +146,14 @@ async function serveUntilStopped(
   {
     printer,
     dataDir,
+    stopMsMax,
     stopping,
-  }: { readonly printer: UpPrinter; readonly dataDir: string; readonly stopping: AbortSignal },
+  }: {
+    readonly printer: UpPrinter
+    readonly dataDir: string
+    readonly stopMsMax: number
+    readonly stopping: AbortSignal
+  },
 ): Promise<void> {
   printer.ready(served, dataDir)
   const ended = new AbortController()
@@ -158,7 +165,7 @@ async function serveUntilStopped(
   const reason = await Promise.race([aborted, served.stopRequested.then(() => '`koinon stop`')])
   ended.abort()
   printer.stopping(reason)
-  await withDeadline(deps.clock, { what: 'stopping', timeoutMs: STOP_MS_MAX }, () => served.stop())
+  await withDeadline(deps.clock, { what: 'stopping', timeoutMs: stopMsMax }, () => served.stop())
 }
 
 /** Says once when prompts can be answered, which may take other nodes. */

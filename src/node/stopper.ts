@@ -8,6 +8,7 @@ export class Stopper {
   readonly #controller = new AbortController()
   readonly #parts: { readonly what: string; readonly stop: () => void | Promise<void> }[] = []
   readonly #drains: (() => Promise<unknown>)[] = []
+  #isDraining = false
   #drained: Promise<void> | undefined
   #stopped: Promise<void> | undefined
 
@@ -22,7 +23,7 @@ export class Stopper {
 
   /** Whether nothing new is begun any more. */
   get isDraining(): boolean {
-    return this.#drained !== undefined
+    return this.#isDraining
   }
 
   /** @param what the part, for the log */
@@ -37,6 +38,7 @@ export class Stopper {
 
   /** Resolves when everything that ran has come to its end, or its time is up. Idempotent. */
   drain(): Promise<void> {
+    this.#isDraining = true
     this.#drained ??= Promise.allSettled(this.#drains.map(drain => drain())).then(() => undefined)
     return this.#drained
   }
