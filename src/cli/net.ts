@@ -29,7 +29,9 @@ export function renderNet(network: NetworkStatus, width: number, paint: Paint): 
     ...sectionsOf(network).map(([title, facts]) => heading(title, paint) + renderFacts(facts, paint)),
   ]
   const none = '  none; another node joins with `koinon up --peer ADDRESS`\n'
-  parts.push(heading('Connections', paint) + (connections.length === 0 ? none : renderConnections(connections, options)))
+  parts.push(
+    heading('Connections', paint) + (connections.length === 0 ? none : renderConnections(connections, options)),
+  )
   if (breakers.length > 0) parts.push(heading('Left alone for now', paint) + renderBreakers(breakers, options))
   return parts.join('\n')
 }
@@ -66,12 +68,25 @@ function sectionsOf({ nat, relay, dht }: NetworkFacts): (readonly [title: string
   const sections: (readonly [string, FactLine[]])[] = []
   if (nat !== undefined) {
     const { kind, external, mapping } = nat
-    sections.push(['NAT', known([['Kind', kind], ['Seen as', external && linesOf(external)], ['Mapping', mapping]])])
+    sections.push([
+      'NAT',
+      known([
+        ['Kind', kind],
+        ['Seen as', external && linesOf(external)],
+        ['Mapping', mapping],
+      ]),
+    ])
   }
   if (relay !== undefined) {
     const { reservedAt, reservations, circuits } = relay
     const forOthers = `${countOf(reservations, 'place')} held, ${countOf(circuits, 'circuit')}`
-    sections.push(['Relay', known([['Through', linesOf(reservedAt.map(shortPeer))], ['For others', forOthers]])])
+    sections.push([
+      'Relay',
+      known([
+        ['Through', linesOf(reservedAt.map(shortPeer))],
+        ['For others', forOthers],
+      ]),
+    ])
   }
   if (dht !== undefined) {
     const { kadPeers, mainlineNodes } = dht
@@ -107,7 +122,11 @@ function renderConnections(connections: readonly ConnectionSummary[], options: T
 
 function renderBreakers(breakers: readonly BreakerSummary[], options: TableOptions): string {
   const columns: Column<BreakerSummary>[] = [
-    { title: '  WHO', cell: ({ key }) => `  ${key.startsWith('/') ? printable(key) : shortPeer(printable(key))}`, widthMin: 12 },
+    {
+      title: '  WHO',
+      cell: ({ key }) => `  ${key.startsWith('/') ? printable(key) : shortPeer(printable(key))}`,
+      widthMin: 12,
+    },
     { title: 'NEXT TRY', cell: nextTryText, align: 'right' },
     { title: 'FAILED TRIES', cell: ({ round }) => groupDigits(round), align: 'right' },
   ]

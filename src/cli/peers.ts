@@ -46,7 +46,7 @@ export function renderPeers(peers: readonly PeerSummary[], width: number, paint:
       { title: 'PEER', cell: peer => paint.bold(shortPeer(printable(peer.peer))) },
       { title: 'STATE', cell: peer => stateText(peer, paint) },
       { title: 'PATH', cell: pathText, widthMin: 7 },
-      { title: 'SERVES', cell: servesText, widthMin: 9 },
+      { title: 'SERVES', cell: servesText, widthMin: width < WIDE_COLUMNS ? 9 : 24 },
       { title: 'RTT', cell: rttText, align: 'right' },
       { title: 'AGE', cell: peer => formatAge(peer.connectedMs), align: 'right' },
       { title: 'IN', cell: peer => formatBytes(peer.traffic.bytesIn), align: 'right' },

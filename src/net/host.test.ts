@@ -23,7 +23,12 @@ async function failsWith(code: string, promise: Promise<unknown>): Promise<NetEr
 /** Two bytes of alert, one of its type, 16 of the tag. */
 const SEALED_ALERT_BYTES = 19
 
-const RECORDS: Readonly<Record<number, string>> = { 20: 'change cipher spec', 21: 'alert', 22: 'handshake', 23: 'sealed' }
+const RECORDS: Readonly<Record<number, string>> = {
+  20: 'change cipher spec',
+  21: 'alert',
+  22: 'handshake',
+  23: 'sealed',
+}
 
 /** The kinds of the TLS records. Alerts are left out: no other sealed record is as short (RFC 8446, 5.2). */
 function recordsOf(bytes: Uint8Array): string[] {
@@ -52,7 +57,8 @@ async function tapped(
     dialler.on('data', (piece: Uint8Array) => pieces.push(piece)).pipe(there)
     there.pipe(dialler)
     dialler.on('close', () => resolve(concatBytes(pieces)))
-    for (const socket of [dialler, there]) socket.on('error', () => there.destroy(dialler.destroy().errored ?? undefined))
+    for (const socket of [dialler, there])
+      socket.on('error', () => there.destroy(dialler.destroy().errored ?? undefined))
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')

@@ -119,7 +119,15 @@ class Libp2pHost implements Host {
     this.#table = new PeerTable({ ...deps, life }, { self: this.id })
     const { secret } = options
     this.sessions = new Sessions(
-      { ...deps, life, settings, paths: this.#paths, owner: this.#owner, party: () => this.#party, stopping: this.#stopping.signal },
+      {
+        ...deps,
+        life,
+        settings,
+        paths: this.#paths,
+        owner: this.#owner,
+        party: () => this.#party,
+        stopping: this.#stopping.signal,
+      },
       { secret },
     )
     this.#connector = new Connector({
@@ -142,17 +150,7 @@ class Libp2pHost implements Host {
       guestCount: () => this.sessions.inPhase('guest').length,
       onFault: (session, reason) => this.#onFault(session, reason),
     })
-    this.#introductions = new Introductions({
-      clock: deps.clock,
-      random: deps.random,
-      isUnwanted: peer =>
-        peer === this.id ||
-        this.#table.has(peer) ||
-        !this.#table.hasRoom(peer) ||
-        deps.guard.refuses([peer]) !== undefined ||
-        this.#breakers.restsForMs(peer) !== undefined,
-      connect: (peer, addresses) => this.#connectFor({ peer, addresses }, {}),
-    })
+    this.#introductions = this.#createIntroductions()
     this.#offer = deps.offer ?? {
       agent: AGENT,
       addresses: [],
@@ -390,8 +388,24 @@ class Libp2pHost implements Host {
   /** Kept addresses are dialled by their keeper, held peers here, and all others by those who listen, if they want them. */
   #onLost(lost: LostPeer): void {
     const { peer, addresses, holds } = lost
-    if (holds.length > 0 && !holds.includes('kept')) this.#introductions.add([{ id: peer, addresses }], { isNews: true })
+    if (holds.length > 0 && !holds.includes('kept'))
+      this.#introductions.add([{ id: peer, addresses }], { isNews: true })
     this.#lost.tell(lost)
+  }
+
+  #createIntroductions(): Introductions {
+    const { clock, random, guard } = this.#deps
+    return new Introductions({
+      clock,
+      random,
+      isUnwanted: peer =>
+        peer === this.id ||
+        this.#table.has(peer) ||
+        !this.#table.hasRoom(peer) ||
+        guard.refuses([peer]) !== undefined ||
+        this.#breakers.restsForMs(peer) !== undefined,
+      connect: (peer, addresses) => this.#connectFor({ peer, addresses }, {}),
+    })
   }
 
   /** Where the host itself listens, at a port of its own. */

@@ -21,7 +21,12 @@ const DIRECT: PeerPath = { kind: 'direct', transport: 'tcp' }
 /** Only what the table looks at: hello is one stream. */
 function session(peer: string, direction: 'inbound' | 'outbound', streams = 1, path: PeerPath = DIRECT): Session {
   const connection = { streams: Array.from({ length: streams }), remoteAddr: `/ip4/192.0.2.1/tcp/1/p2p/${peer}` }
-  const rest = { connection, facts: FACTS, streams: { plane: 0, libp2p: streams - 1 }, traffic: { bytesIn: 1, bytesOut: 2 } }
+  const rest = {
+    connection,
+    facts: FACTS,
+    streams: { plane: 0, libp2p: streams - 1 },
+    traffic: { bytesIn: 1, bytesOut: 2 },
+  }
   return { peer, direction, path, joinedAt: 0, pingFailures: 0, ...rest } as unknown as Session
 }
 

@@ -4,15 +4,7 @@
  * several sessions) is the peer table's business.
  */
 import type { Connection, Stream } from '@libp2p/interface'
-import {
-  abortable,
-  type ByteStream,
-  type CancelTimer,
-  codeOf,
-  sleep,
-  StreamError,
-  withDeadline,
-} from '#base'
+import { abortable, type ByteStream, type CancelTimer, codeOf, sleep, StreamError, withDeadline } from '#base'
 import {
   ControlLink,
   type LinkDeps,
@@ -206,7 +198,11 @@ export class Session implements Living {
       )
       this.attach(stream)
     } catch (error) {
-      this.end(new NetError({ code: 'NET_CONNECTION_LOST', peer: this.peer }, 'the peer does not answer as a Koinon node', { cause: error }))
+      this.end(
+        new NetError({ code: 'NET_CONNECTION_LOST', peer: this.peer }, 'the peer does not answer as a Koinon node', {
+          cause: error,
+        }),
+      )
     }
   }
 

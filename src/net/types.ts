@@ -22,7 +22,7 @@ export type HostOptions = {
   readonly hybridSignatures?: boolean
   /** Tell peers of one another, and dial those that peers tell of. @default whether there is a secret */
   readonly meet?: boolean
-  /** Pings, sweeps and circuit breakers. @default `LIFE_DEFAULTS` */
+  /** Pings, sweeps and circuit breakers. @default those of `docs/reference/connections.md` */
   readonly life?: Partial<LifeSettings>
 }
 

@@ -2,7 +2,14 @@
 import type { CompletionRequest } from '#wire'
 import { complete, type CompletionDeps } from './completion.ts'
 import { findModel } from './model-library.ts'
-import { describeHealth, describeModels, describeNetwork, describePlan, describeStatus, type StatusDeps } from './status.ts'
+import {
+  describeHealth,
+  describeModels,
+  describeNetwork,
+  describePlan,
+  describeStatus,
+  type StatusDeps,
+} from './status.ts'
 import type { Stopper } from './stopper.ts'
 import type { KoinonNode } from './types.ts'
 

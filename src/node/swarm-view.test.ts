@@ -18,7 +18,15 @@ const PROTOCOL = {
 
 function peer(id: string, pingFailures = 0): Peer {
   const path = { kind: 'direct', transport: 'tcp' } as const
-  const facts = { id, addresses: [], direction: 'inbound', path, state: 'connected', holds: [], connectedAt: 0 } as const
+  const facts = {
+    id,
+    addresses: [],
+    direction: 'inbound',
+    path,
+    state: 'connected',
+    holds: [],
+    connectedAt: 0,
+  } as const
   const counts = { streams: { plane: 0, libp2p: 0 }, traffic: { bytesIn: 0, bytesOut: 0 }, pingFailures }
   return { ...facts, ...counts, offer: offerOf('stage of a peer'), protocol: PROTOCOL }
 }

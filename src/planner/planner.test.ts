@@ -314,7 +314,12 @@ test('of equal peers requests go to the one that has fewer, before it says so it
   const peers = ['a', 'b', 'c'].map((peer, i) => offer(peer, { first: 0, last: 8, rttMs: 2 + i / 10 }))
   const inFlight = new Map<string, number>()
   for (let request = 0; request < 12; request++) {
-    const route = must<Route>(findRoute(peers.map(o => ({ ...o, inFlight: inFlight.get(o.peer) ?? 0 })), query))
+    const route = must<Route>(
+      findRoute(
+        peers.map(o => ({ ...o, inFlight: inFlight.get(o.peer) ?? 0 })),
+        query,
+      ),
+    )
     for (const { peer } of route.hops) inFlight.set(peer, (inFlight.get(peer) ?? 0) + 1)
   }
   assert.deepEqual(Object.fromEntries(inFlight), { a: 4, b: 4, c: 4 })

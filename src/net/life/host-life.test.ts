@@ -49,7 +49,9 @@ describe('net / life of a host’s connections', () => {
     const b = await startHost(test, { clock, life: { ...PATIENT, peersFloor: 1 } })
     const a = await startHost(test, { clock, life: PATIENT })
     const [ofA, ofB] = [eventsOf(a), eventsOf(b)]
-    const lost = [a, b].map(host => within('news of a lost peer', new Promise<LostPeer>(resolve => host.onLost(resolve))))
+    const lost = [a, b].map(host =>
+      within('news of a lost peer', new Promise<LostPeer>(resolve => host.onLost(resolve))),
+    )
     const measured = nextEvent(a, event => event.peer.rttMs !== undefined)
     await a.connect(firstAddress(b))
     await measured
@@ -117,10 +119,16 @@ describe('net / life of a host’s connections', () => {
     const rests = { code: 'NET_PEER_RESTING', message: /tried again in [0-9]+ s/ }
     for (let i = 0; i < BREAKER_FAILURES; i++) await assert.rejects(open(), { code: 'NET_DIAL_FAILED' })
     await assert.rejects(open(), rests)
-    assert.deepEqual(a.network().breakers.map(({ key, state }) => [key, state]).sort(), [
-      [listen[0], 'open'],
-      [identity.peer, 'open'],
-    ])
+    assert.deepEqual(
+      a
+        .network()
+        .breakers.map(({ key, state }) => [key, state])
+        .sort(),
+      [
+        [listen[0], 'open'],
+        [identity.peer, 'open'],
+      ],
+    )
     for (let round = 0; round < 3; round++) {
       clock.advance(2 * BREAKER_WAIT_MS_MAX)
       await assert.rejects(open(), { code: 'NET_DIAL_FAILED' })

@@ -34,7 +34,7 @@ export type LifeSettings = {
   readonly breakerWaitMsMax: number
 }
 
-export const LIFE_DEFAULTS: LifeSettings = {
+const LIFE_DEFAULTS: LifeSettings = {
   pingIntervalMs: PING_INTERVAL_MS,
   pingTimeoutMs: PING_TIMEOUT_MS,
   pingFailuresMax: PINGS_FAILED_MAX,

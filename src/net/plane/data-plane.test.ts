@@ -38,7 +38,12 @@ lu8NvHZuGne4VeECIB9h5FaM9HyT6/bp9uoY2VE0kkVf1Pin2/5dVk9ufPCw
 function sessionWith(secure: SecureSession, port = 1): Session {
   const connection = { remoteAddr: `/ip4/127.0.0.1/tcp/${port}` }
   const path = { kind: 'direct', transport: 'tcp' }
-  const rest = { isAdmitted: true, planeStreams: new Set(), traffic: { bytesIn: 0, bytesOut: 0 }, used: () => undefined }
+  const rest = {
+    isAdmitted: true,
+    planeStreams: new Set(),
+    traffic: { bytesIn: 0, bytesOut: 0 },
+    used: () => undefined,
+  }
   return { peer: 'p', connection, path, secure, ...rest } as unknown as Session
 }
 
