@@ -57,11 +57,13 @@ export async function main(): Promise<void> {
 /** Builds a node and the surfaces that were asked for. What fails takes down what was started before it. */
 async function serve(config: NodeConfig, options: ServeOptions): Promise<Served> {
   const { log, onProgress, signal } = options
-  const [{ createNode }, { startApi, startLocalApi }] = await Promise.all([import('#node'), import('#api')])
+  const [{ createNode, DRAIN_MS }, { startApi, startLocalApi }] = await Promise.all([import('#node'), import('#api')])
   const node = await createNode({ ...system, log, onProgress }, config, { signal })
-  const surfaces: { stop(): Promise<void> }[] = []
+  const surfaces: { stop(options: { readonly drainMs: number }): Promise<void> }[] = []
   const stop = async (): Promise<void> => {
-    await Promise.all(surfaces.map(surface => surface.stop()))
+    const { drainMs = DRAIN_MS } = config
+    // The answers of clients and what runs for peers come to their end side by side, within one bound.
+    await Promise.all([node.drain(), ...surfaces.map(surface => surface.stop({ drainMs }))])
     await node.stop()
   }
   const deps = { ...system, node, log: log.child('api') }

@@ -61,9 +61,14 @@ export interface Server {
    * client is gone: there is nobody to answer.
    */
   attend<T>(reply: FastifyReply, task: (signal: AbortSignal) => Promise<T>): Promise<T | undefined>
-  /** Refuses what comes, aborts what is in flight, closes every connection. Idempotent. */
-  stop(): Promise<void>
+  /**
+   * Refuses what comes, lets what is in flight come to its end for `drainMs` (0 where it is not said), aborts what is left,
+   * closes every connection. Idempotent.
+   */
+  stop(options?: StopOptions): Promise<void>
 }
+
+export type StopOptions = { readonly drainMs?: number }
 
 /** No page may sniff, frame or embed what this surface says, and no cache may keep it. */
 const SECURITY_HEADERS: Readonly<Record<string, string>> = {
@@ -130,7 +135,7 @@ export function createServer(deps: ServerDeps, options: ServerOptions): Server {
     app,
     attend: (reply, task) => inFlight.attend(reply, task).then(result => result ?? void reply.hijack()),
     tell,
-    stop: () => inFlight.stop(() => close(app)),
+    stop: ({ drainMs = 0 } = {}) => inFlight.stop(() => close(app), drainMs),
   }
 }
 
@@ -191,13 +196,16 @@ class InFlight {
     })
   }
 
-  stop(close: () => Promise<void>): Promise<void> {
-    this.#stopped ??= this.#end().then(close)
+  stop(close: () => Promise<void>, drainMs: number): Promise<void> {
+    this.#stopped ??= this.#end(drainMs).then(close)
     return this.#stopped
   }
 
-  async #end(): Promise<void> {
+  async #end(drainMs: number): Promise<void> {
     const closed = [...this.#open.values()]
+    const drain = { what: 'finishing the answers in flight', timeoutMs: drainMs }
+    // Those that do not come to their end in time end with an error.
+    if (drainMs > 0) await withDeadline(this.#clock, drain, () => Promise.all(closed)).catch(() => undefined)
     for (const left of this.#open.keys()) left.abort(stopping())
     const deadline = { what: 'ending the answers in flight', timeoutMs: STOP_GRACE_MS }
     // An answer that does not end in time loses its connection, which is what comes next for all.

@@ -7,7 +7,7 @@ import { ApiError } from './errors.ts'
 import { checkCaller, createHostRules } from './guard.ts'
 import { BODY_BYTES_MAX } from './limits.ts'
 import { addOpenAiRoutes } from './openai-routes.ts'
-import { createServer } from './server.ts'
+import { createServer, type StopOptions } from './server.ts'
 
 export type ApiDeps = {
   readonly node: KoinonNode
@@ -31,7 +31,7 @@ export type Api = {
   /** "http://127.0.0.1:11435" */
   readonly address: string
   /** Ends what is in flight with an error and closes every connection. Idempotent. */
-  stop(): Promise<void>
+  stop(options?: StopOptions): Promise<void>
 }
 
 /** Serves the API and tells the node its address. @throws ApiError API_LISTEN_FAILED */
@@ -57,7 +57,7 @@ export async function startApi(deps: ApiDeps, options: ApiOptions): Promise<Api>
   const address = `http://${isIP(options.host) === 6 ? `[${options.host}]` : options.host}:${port}`
   deps.node.setApi(address)
   deps.log.info('the API listens', { address })
-  return { address, stop: () => server.stop() }
+  return { address, stop: options => server.stop(options) }
 }
 
 function listenFailed(options: ApiOptions, cause: unknown): ApiError {

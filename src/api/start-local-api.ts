@@ -13,7 +13,7 @@ import { ApiError } from './errors.ts'
 import { LOCAL_BODY_BYTES_MAX } from './limits.ts'
 import { completionRequestSchema, keyRotationSchema, planQuerySchema } from './local-schema.ts'
 import { addOpenAiRoutes, openStream } from './openai-routes.ts'
-import { createServer, type Server } from './server.ts'
+import { createServer, type Server, type StopOptions } from './server.ts'
 
 export type LocalApiDeps = {
   readonly node: KoinonNode
@@ -33,7 +33,10 @@ export type LocalApiOptions = {
 type LocalErrorEvent = { readonly kind: 'error'; readonly code: string; readonly message: string }
 
 /** @throws ApiError API_LISTEN_FAILED */
-export async function startLocalApi(deps: LocalApiDeps, options: LocalApiOptions): Promise<{ stop(): Promise<void> }> {
+export async function startLocalApi(
+  deps: LocalApiDeps,
+  options: LocalApiOptions,
+): Promise<{ stop(options?: StopOptions): Promise<void> }> {
   const server = createServer(deps, { bodyBytesMax: LOCAL_BODY_BYTES_MAX, ownErrors: true })
   addOpenAiRoutes(server, deps)
   addLocalRoutes(server, deps, options)
@@ -46,8 +49,8 @@ export async function startLocalApi(deps: LocalApiDeps, options: LocalApiOptions
     throw new ApiError({ code: 'API_LISTEN_FAILED' }, sentence, { cause })
   }
   return {
-    stop: async () => {
-      await server.stop()
+    stop: async stopOptions => {
+      await server.stop(stopOptions)
       if (isFile(options.socket)) await rm(options.socket, { force: true })
     },
   }
@@ -58,6 +61,7 @@ function addLocalRoutes(server: Server, deps: LocalApiDeps, options: LocalApiOpt
   const { node } = deps
   app.get('/local/status', async () => node.status())
   app.get('/local/peers', async () => node.peers())
+  app.get('/local/net', async () => node.network())
   app.get('/local/models', async () => node.models())
   app.get('/local/plan', { schema: { querystring: planQuerySchema } }, async ({ query }) => node.plan(query.model))
   app.post('/local/complete', { schema: { body: completionRequestSchema } }, async (request, reply) =>

@@ -12,7 +12,10 @@ export const LOCAL_ANSWER_BYTES_MAX = 16 * 1024 * 1024
 /** Bytes of one event of a streamed answer: logits of 260 000 tokens in base64 fit. */
 export const LOCAL_EVENT_BYTES_MAX = 2 * 1024 * 1024
 
-/** Waiting for a node in this process to stop before the process ends regardless. */
+/** Longest that `--drain` may say, in seconds. */
+export const DRAIN_S_MAX = 30
+
+/** Waiting for a node to stop once its `--drain` is over; where it is in this process, the process ends regardless then. */
 export const STOP_MS_MAX = 10_000
 
 /** Bytes of a prompt that is read from standard input, and of a line typed or piped into a chat. */

@@ -13,6 +13,7 @@ import type {
   CompletionRequest,
   ModelSummary,
   NodeStatus,
+  NetworkStatus,
   PeerSummary,
   PlanReport,
 } from '#wire'
@@ -22,6 +23,7 @@ import { LOCAL_ANSWER_BYTES_MAX, LOCAL_ANSWER_MS_MAX, LOCAL_CONNECT_MS_MAX, LOCA
 export interface LocalClient {
   status(): Promise<NodeStatus>
   peers(): Promise<readonly PeerSummary[]>
+  network(): Promise<NetworkStatus>
   models(): Promise<readonly ModelSummary[]>
   plan(model: string): Promise<PlanReport>
   /** Aborting the signal ends the connection, which cancels the generation on every stage. */
@@ -71,6 +73,7 @@ export function createLocalClient(deps: { readonly clock: Clock }, options: Loca
   return {
     status: () => request('GET', '/local/status'),
     peers: () => request('GET', '/local/peers'),
+    network: () => request('GET', '/local/net'),
     models: () => request('GET', '/local/models'),
     plan: model => request('GET', `/local/plan?model=${encodeURIComponent(model)}`),
     rotateKey: asked => request('POST', '/local/rotate', asked),

@@ -3,10 +3,11 @@ import type { Command } from 'commander'
 import { formatBytes, formatLayers } from '#base'
 import type { PeerSummary } from '#wire'
 import { addDataDirOption, clientOf, type DataDirFlags } from './data-dir.ts'
-import { renderTable, sentenceFor } from './table.ts'
+import { pathText, rttText, stateText, streamsText } from './net.ts'
+import { type Column, renderTable, sentenceFor } from './table.ts'
 import { createPaint, type Paint, printable, printJson, wantsColour } from './terminal.ts'
 import type { CliDeps } from './types.ts'
-import { formatDuration, formatLatency, shortPeer } from './units.ts'
+import { formatAge, shortPeer } from './units.ts'
 
 export function addPeers(program: Command, deps: CliDeps): void {
   const command = program
@@ -30,16 +31,27 @@ export function addPeers(program: Command, deps: CliDeps): void {
 const NO_PEERS =
   'No peers. Another node joins with `koinon up --peer ADDRESS`; `koinon status` shows the addresses of this one.'
 
+/** From here on there is room for what people look for less often. */
+const WIDE_COLUMNS = 110
+
 export function renderPeers(peers: readonly PeerSummary[], width: number, paint: Paint): string {
+  const wide: Column<PeerSummary>[] = [
+    { title: 'STREAMS', cell: streamsText, align: 'right' },
+    { title: 'MEMORY', cell: peer => formatBytes(peer.memoryBytes), align: 'right' },
+    { title: 'ADDRESS', cell: addressText, widthMin: 10 },
+  ]
   return renderTable(
     peers,
     [
       { title: 'PEER', cell: peer => paint.bold(shortPeer(printable(peer.peer))) },
-      { title: 'SERVES', cell: servesText, widthMin: 10 },
-      { title: 'MEMORY', cell: peer => formatBytes(peer.memoryBytes), align: 'right' },
-      { title: 'RTT', cell: peer => (peer.rttMs === undefined ? '-' : formatLatency(peer.rttMs)), align: 'right' },
-      { title: 'UP', cell: peer => formatDuration(peer.connectedMs), align: 'right' },
-      { title: 'ADDRESS', cell: peer => addressText(peer), widthMin: 10 },
+      { title: 'STATE', cell: peer => stateText(peer, paint) },
+      { title: 'PATH', cell: pathText, widthMin: 7 },
+      { title: 'SERVES', cell: servesText, widthMin: width < WIDE_COLUMNS ? 9 : 24 },
+      { title: 'RTT', cell: rttText, align: 'right' },
+      { title: 'AGE', cell: peer => formatAge(peer.connectedMs), align: 'right' },
+      { title: 'IN', cell: peer => formatBytes(peer.traffic.bytesIn), align: 'right' },
+      { title: 'OUT', cell: peer => formatBytes(peer.traffic.bytesOut), align: 'right' },
+      ...(width < WIDE_COLUMNS ? [] : wide),
     ],
     { width, paint },
   )

@@ -68,6 +68,8 @@ class EchoNode implements KoinonNode {
   rotateKey = async (): Promise<{ readonly from: string; readonly to: string }> => ({ from: 'a', to: 'b' })
   health = (): { readonly ok: boolean } => ({ ok: true })
   setApi = (): void => undefined
+  network = (): never => assert.fail('not asked for here')
+  drain = async (): Promise<void> => undefined
 
   async *complete(
     request: CompletionRequest,
@@ -278,11 +280,11 @@ test('a node that does not stop in time does not hold the command for ever', asy
   const clock = new ManualClock()
   const { deps, stdout, interrupt, node } = bench(t, { clock })
   node.stop = () => new Promise(() => undefined)
-  const ended = runCli(deps, ['up', '--json'])
+  const ended = runCli(deps, ['up', '--json', '--drain', '1'])
   await until(() => stdout.text.includes('ready'))
   interrupt()
   await until(() => stdout.text.includes('stopping'))
-  clock.advance(10_000)
+  clock.advance(11_000)
   assert.equal(await ended, 1)
 })
 

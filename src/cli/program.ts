@@ -9,6 +9,7 @@ import { CliError } from './errors.ts'
 import { EXIT, type ExitCode, exitCodeOf } from './exit-codes.ts'
 import { addKeys } from './keys.ts'
 import { addModels } from './models.ts'
+import { addNet } from './net.ts'
 import { addPeers } from './peers.ts'
 import { addPlan } from './plan.ts'
 import { addRun } from './run.ts'
@@ -69,6 +70,7 @@ function createProgram(deps: CliDeps, setExitCode: (code: ExitCode) => void): Co
   addChat(program, deps, setExitCode)
   addModels(program, deps)
   addPeers(program, deps)
+  addNet(program, deps)
   addAsk(program, deps)
   addPlan(program, deps)
   addStatus(program, deps)

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ManualClock } from '#base'
-import type { ModelSummary, NodeStatus, PeerSummary, PlanReport } from '#wire'
+import type { ModelSummary, NetworkStatus, NodeStatus, PeerSummary, PlanReport } from '#wire'
 import { missingLayers, renderModels } from './models.ts'
+import { renderNet } from './net.ts'
 import { renderPeers } from './peers.ts'
 import { renderPlan } from './plan.ts'
 import { createProgress, renderBar } from './progress.ts'
@@ -227,7 +228,8 @@ const protocol = {
   key: PEER,
   clockOffsetMs: 3,
   streams: { plane: 2, libp2p: 0 },
-}
+  traffic: { bytesIn: 999_400_000, bytesOut: 12_345 },
+} as const
 
 const peers: readonly PeerSummary[] = [
   {
@@ -236,7 +238,9 @@ const peers: readonly PeerSummary[] = [
     agent: 'koinon/0.2.0',
     addresses: [`/ip4/192.168.100.200/tcp/40001/p2p/${PEER}`],
     direction: 'outbound',
-    path: { kind: 'direct', transport: 'tcp' },
+    state: 'connected',
+    path: { kind: 'direct', transport: 'ws' },
+    holds: ['kept', 'stage'],
     connectedMs: 7_260_000,
     rttMs: 0.321,
     stages: status.stages,
@@ -248,12 +252,39 @@ const peers: readonly PeerSummary[] = [
     agent: '',
     addresses: [],
     direction: 'inbound',
-    path: { kind: 'direct', transport: 'quic' },
+    state: 'connecting',
+    path: { kind: 'relayed', transport: 'tcp', via: PEER },
+    holds: [],
     connectedMs: 10,
     stages: [],
     memoryBytes: 0,
   },
 ]
+
+const network: NetworkStatus = {
+  peer: PEER,
+  listening: ['/ip4/0.0.0.0/tcp/4001'],
+  addresses: [`/ip4/192.168.100.200/tcp/4001/p2p/${PEER}`, `/ip4/203.0.113.7/tcp/4001/p2p/${PEER}`],
+  transports: ['tcp', 'quic'],
+  planePort: 40_001,
+  connections: peers.map(({ peer, state, direction, path, streams, traffic, holds }) => ({
+    ...{ peer, state, direction, path, streams, traffic, holds },
+    rttMs: 123.4,
+    ageMs: 3_540_000,
+    idleMs: 0,
+  })),
+  breakers: [
+    { key: PEER, state: 'open', retryAfterMs: 12_300, round: 3 },
+    { key: '/ip4/198.51.100.20/tcp/40001', state: 'half-open', retryAfterMs: 0, round: 0 },
+  ],
+  settings: { pingIntervalMs: 15_000, pingTimeoutMs: 10_000, pingFailuresMax: 3, idleLimitMs: 300_000, peersFloor: 32 },
+}
+
+const sections = {
+  nat: { kind: 'full cone', external: ['203.0.113.7', '\u001b[31m2001:db8::7'], mapping: 'UPnP, port 4001' },
+  relay: { reservedAt: [PEER], reservations: 2, circuits: 1 },
+  dht: { kadPeers: 1, mainlineNodes: 1234 },
+}
 
 const plan: PlanReport = {
   model: model.id,
@@ -297,6 +328,8 @@ test('every view fits in 80 columns and prints no control character of others', 
     models: renderModels([model, { ...model, isComplete: true }], 80, plain),
     peers: renderPeers(peers, 80, plain),
     status: renderStatus(status, 80, plain),
+    network: renderNet({ ...network, ...sections }, 80, plain),
+    quiet: renderNet({ ...network, connections: [], breakers: [] }, 80, plain),
     plan: renderPlan(plan, 80, plain),
   }
   for (const text of Object.values(views)) {
@@ -305,7 +338,12 @@ test('every view fits in 80 columns and prints no control character of others', 
   }
   assert.match(views.models, /missing 0-2/)
   assert.match(views.models, /whole \(3 stages\)/)
-  assert.match(views.peers, /→ \/ip4\/192/)
+  assert.match(views.peers, /connected +direct/)
+  assert.match(renderPeers(peers, 140, plain), /→ \/ip4\/192/)
+  assert.match(views.network, /Connections +2: 1 connected, 1 connecting; 1 direct, 1 relayed/)
+  assert.match(views.network, /full cone[^]*UPnP, port 4001[^]*2 places held, 1 circuit[^]*1 peer\n/)
+  assert.match(views.network, /in 12.3 s +3\n/)
+  assert.doesNotMatch(views.quiet, /NAT|Relay|DHT|Left alone/)
   assert.match(views.status, /it ended with SIGSEGV/)
   assert.match(views.plan, /Expected 31 tokens\/s/)
 })

@@ -3,11 +3,14 @@ import type { Command } from 'commander'
 import { sleep } from '#base'
 import { addDataDirOption, clientOf, type DataDirFlags } from './data-dir.ts'
 import { CliError } from './errors.ts'
-import { STOP_MS_MAX } from './limits.ts'
+import { DRAIN_S_MAX, STOP_MS_MAX } from './limits.ts'
 import type { LocalClient } from './local-client.ts'
 import type { CliDeps } from './types.ts'
 
 const POLL_PERIOD_MS = 50
+
+/** Whatever the node's `--drain` is. */
+const WAIT_MS_MAX = DRAIN_S_MAX * 1000 + STOP_MS_MAX
 
 export function addStop(program: Command, deps: CliDeps): void {
   const command = program
@@ -24,7 +27,7 @@ export function addStop(program: Command, deps: CliDeps): void {
 }
 
 async function waitUntilGone(deps: CliDeps, client: LocalClient): Promise<void> {
-  const deadline = deps.clock.monotonic() + STOP_MS_MAX
+  const deadline = deps.clock.monotonic() + WAIT_MS_MAX
   while (deps.clock.monotonic() < deadline) {
     try {
       await client.status()
@@ -34,6 +37,6 @@ async function waitUntilGone(deps: CliDeps, client: LocalClient): Promise<void> 
     }
     await sleep(deps.clock, POLL_PERIOD_MS)
   }
-  const fault = { code: 'CLI_NODE_SILENT', timeoutMs: STOP_MS_MAX } as const
+  const fault = { code: 'CLI_NODE_SILENT', timeoutMs: WAIT_MS_MAX } as const
   throw new CliError(fault, 'the node agreed to stop but is still there')
 }

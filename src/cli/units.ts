@@ -11,6 +11,16 @@ export function formatDuration(ms: number): string {
   return hours > 0 ? `${hours} h ${minutes % 60} min` : `${minutes} min ${seconds % 60} s`
 }
 
+/** "850 ms", "12 s", "4 min", "3 h", "2 d": for columns. */
+export function formatAge(ms: number): string {
+  if (ms < 1000) return `${Math.floor(ms)} ms`
+  const seconds = Math.floor(ms / 1000)
+  if (seconds < 60) return `${seconds} s`
+  const minutes = Math.floor(seconds / 60)
+  if (minutes < 60) return `${minutes} min`
+  return minutes < 24 * 60 ? `${Math.floor(minutes / 60)} h` : `${Math.floor(minutes / (24 * 60))} d`
+}
+
 /** "0.42 ms", "3.1 ms", "120 ms": three digits or so, for latencies. */
 export function formatLatency(ms: number): string {
   return `${ms < 1 ? ms.toFixed(2) : ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`

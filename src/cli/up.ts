@@ -10,7 +10,7 @@ import { addDataDirOption, type DataDirFlags, dataDirOf } from './data-dir.ts'
 import { addEngineOptions, type EngineFlags, engineConfig, SLOTS_DEFAULT } from './engine-options.ts'
 import { CliError, usageError } from './errors.ts'
 import { addKeyOption, keyConfig, type KeyFlags } from './key-options.ts'
-import { STOP_MS_MAX } from './limits.ts'
+import { DRAIN_S_MAX, STOP_MS_MAX } from './limits.ts'
 import { modelFile } from './model-file.ts'
 import { addNetOptions, type NetFlags, netConfig } from './net-options.ts'
 import { collect, integerIn, LOG_LEVELS, parseApiAddress, parseLayers, parsePeerId } from './parse.ts'
@@ -36,6 +36,7 @@ type UpFlags = DataDirFlags &
     readonly trust?: readonly string[]
     readonly plugin?: readonly string[]
     readonly slots: number
+    readonly drain: number
     readonly logLevel: LogLevel
     readonly json?: boolean
     readonly exitWithParent?: boolean
@@ -75,6 +76,7 @@ export function addUp(program: Command, deps: CliDeps): void {
     )
   addEngineOptions(command)
     .option('--slots <count>', 'generations at once on this node', integerIn(1, 1024), SLOTS_DEFAULT)
+    .option('--drain <seconds>', 'when it stops, let answers go on for so long', integerIn(0, DRAIN_S_MAX), 8)
     .addOption(new Option('--log-level <level>', 'what to log').choices(LOG_LEVELS).default('warn'))
     .option('--json', 'print events as JSON lines, such as {"event":"ready",...}')
     .addOption(new Option('--exit-with-parent', 'stop when standard input ends').hideHelp())
@@ -106,7 +108,8 @@ async function up(deps: CliDeps, flags: UpFlags): Promise<void> {
       log: deps.createLog(flags.logLevel, printer.log),
       signal: stopping.signal,
     })
-    await serveUntilStopped(deps, served, { printer, dataDir, stopping: stopping.signal })
+    const stopMsMax = flags.drain * 1000 + STOP_MS_MAX
+    await serveUntilStopped(deps, served, { printer, dataDir, stopMsMax, stopping: stopping.signal })
   } catch (error) {
     if (stopping.signal.aborted && !(error instanceof TimeoutError)) {
       printer.stopping(String(stopping.signal.reason))
@@ -126,8 +129,14 @@ async function serveUntilStopped(
   {
     printer,
     dataDir,
+    stopMsMax,
     stopping,
-  }: { readonly printer: UpPrinter; readonly dataDir: string; readonly stopping: AbortSignal },
+  }: {
+    readonly printer: UpPrinter
+    readonly dataDir: string
+    readonly stopMsMax: number
+    readonly stopping: AbortSignal
+  },
 ): Promise<void> {
   printer.ready(served, dataDir)
   const ended = new AbortController()
@@ -139,7 +148,7 @@ async function serveUntilStopped(
   const reason = await Promise.race([aborted, served.stopRequested.then(() => '`koinon stop`')])
   ended.abort()
   printer.stopping(reason)
-  await withDeadline(deps.clock, { what: 'stopping', timeoutMs: STOP_MS_MAX }, () => served.stop())
+  await withDeadline(deps.clock, { what: 'stopping', timeoutMs: stopMsMax }, () => served.stop())
 }
 
 /** Says once when prompts can be answered, which may take other nodes. */
@@ -189,6 +198,7 @@ function nodeConfig(deps: CliDeps, dataDir: string, flags: UpFlags): Omit<NodeCo
     trust: flags.trust ?? [],
     plugins: flags.plugin ?? [],
     slots: flags.slots,
+    drainMs: flags.drain * 1000,
     ...(secret === undefined ? {} : { secret }),
     ...engineConfig(flags),
   }

@@ -272,9 +272,12 @@ export class Libp2pHost implements Host {
 
   network(): HostNetwork {
     const planePort = this.#plane?.port
+    const listening = this.#deps.node.listening().map(String)
+    const transports = listening.map(address => decodeAddress(address)?.transport ?? 'tcp')
     return {
-      listening: this.#deps.node.listening().map(String),
+      listening,
       addresses: this.addresses(),
+      transports: [...new Set(transports)],
       ...(planePort === undefined ? {} : { planePort }),
       connections: this.#life.facts(),
       breakers: this.#breakers.facts(),

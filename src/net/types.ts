@@ -111,6 +111,7 @@ export type HostNetwork = {
   readonly listening: readonly string[]
   /** Where others can dial it. */
   readonly addresses: readonly string[]
+  readonly transports: readonly Transport[]
   /** TCP port of the data plane. */
   readonly planePort?: number
   readonly connections: readonly ConnectionFacts[]

@@ -18,7 +18,7 @@ import { type CommandSummary, PROTOCOLS } from '#wire'
 import { CommandLink } from './command-link.ts'
 import { NodeError } from './errors.ts'
 import { serveJson } from './json/serve-json.ts'
-import { DRAIN_MS_MAX, TRANSFER_QUOTA_BYTES } from './limits.ts'
+import { DRAIN_MS, TRANSFER_QUOTA_BYTES } from './limits.ts'
 import { loadPlugins } from './plugins.ts'
 import type { Stopper } from './stopper.ts'
 import type { NodeConfig } from './types.ts'
@@ -27,7 +27,7 @@ export type CommandStackDeps = {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
-  readonly config: Pick<NodeConfig, 'secret' | 'trust' | 'plugins'>
+  readonly config: Pick<NodeConfig, 'drainMs' | 'plugins' | 'secret' | 'trust'>
   readonly dataDir: DataDir
   readonly host: Host
   readonly penalties: Penalties
@@ -76,7 +76,7 @@ export async function createCommandStack(deps: CommandStackDeps): Promise<Comman
   })
   stopper.add('the store of transfers', () => store.close())
   stopper.add('transfers', () => transfers.stop())
-  stopper.drain(() => dispatcher.drain({ timeoutMs: DRAIN_MS_MAX }))
+  stopper.addDrain(() => dispatcher.drain({ timeoutMs: deps.config.drainMs ?? DRAIN_MS }))
   const isTrusted = (peer: string): boolean => {
     const { peerKeys } = dataDir
     // A key that was handed over takes its owner's trust with it.

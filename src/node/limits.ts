@@ -45,8 +45,8 @@ export const AUDITS_WAITING_MAX = 8
 /** Longest wait of an audit for its turn, in milliseconds. */
 export const AUDIT_WAIT_MS_MAX = 20_000
 
-/** How long answers to peers may still take when the node stops, in milliseconds. */
-export const DRAIN_MS_MAX = 3_000
+/** How long what runs may go on when the node stops, where the settings say nothing else, in milliseconds. */
+export const DRAIN_MS = 8_000
 
 /** How long the requests of a peer whose connection is gone go on, in milliseconds. */
 export const CALLER_GONE_MS = 30_000

@@ -7,7 +7,7 @@ import { BackOff, Penalties, PenaltyRecords, ReplayFilter } from '#protocol'
 import type { DataDir } from '#storage'
 import { type NodeOffer, PROTOCOLS, type RouteHop } from '#wire'
 import { letsPeersMeet } from './first-contact.ts'
-import { COMPLETION_WAIT_MS_MAX } from './limits.ts'
+import { COMPLETION_WAIT_MS_MAX, DRAIN_MS } from './limits.ts'
 import type { LocalModel } from './model-library.ts'
 import { OfferKeeper } from './offer-keeper.ts'
 import { makeOffer, type OfferParts } from './own-offer.ts'
@@ -15,6 +15,7 @@ import type { OwnIdentity } from './own-identity.ts'
 import type { OwnStage } from './own-stage.ts'
 import { createPeerGuard } from './peer-guard.ts'
 import { PeerWatch } from './peer-watch.ts'
+import { holdStages } from './stage-holds.ts'
 import type { Stopper } from './stopper.ts'
 import { SwarmView } from './swarm-view.ts'
 import type { NodeConfig } from './types.ts'
@@ -70,6 +71,7 @@ export async function createNetwork(deps: NetworkDeps): Promise<Network> {
   stopper.add('the network', () => host.stop())
   stopper.add('the pipeline', () => pipeline.stop())
   const watch = new PeerWatch(deps.clock, host)
+  holdStages(host, model.id)
   // A connection that was cut is nothing to the pipeline as long as its streams may come back.
   host.onGone(peer => pipeline.peerLeft(peer))
   host.handle(PROTOCOLS.stage, stream => pipeline.accept(stream))
@@ -80,7 +82,14 @@ export async function createNetwork(deps: NetworkDeps): Promise<Network> {
     threads: config.engine.threads,
   }
   const ownOffer = (): NodeOffer => makeOffer({ host, pipeline, stage, fixed, found })
-  const offers = new OfferKeeper(host, ownOffer)
+  // A node that is about to stop finishes what passes its stage, and is planned with by nobody.
+  const announced = (): NodeOffer => (pipeline.stages.isDraining ? { ...ownOffer(), stages: [] } : ownOffer())
+  const offers = new OfferKeeper(host, announced)
+  stopper.addDrain(() => {
+    const drained = pipeline.drain({ timeoutMs: config.drainMs ?? DRAIN_MS })
+    offers.announce()
+    return drained
+  })
   stage?.engine.onCrash(() => offers.announce())
   if (config.layers.kind === 'auto' && config.layers.nodes > 1) found.placing = model.id
   offers.announce()

@@ -2,7 +2,14 @@
 import type { CompletionRequest } from '#wire'
 import { complete, type CompletionDeps } from './completion.ts'
 import { findModel } from './model-library.ts'
-import { describeHealth, describeModels, describePlan, describeStatus, type StatusDeps } from './status.ts'
+import {
+  describeHealth,
+  describeModels,
+  describeNetwork,
+  describePlan,
+  describeStatus,
+  type StatusDeps,
+} from './status.ts'
 import type { Stopper } from './stopper.ts'
 import type { KoinonNode } from './types.ts'
 
@@ -30,6 +37,7 @@ export function toNode(parts: NodeParts): KoinonNode {
     socket: parts.socket,
     models: () => describeModels(parts),
     peers: () => view.summaries(clock.monotonic(), host.relay.status()),
+    network: () => describeNetwork(parts),
     plan: name => {
       findModel([model], name)
       return describePlan(parts)
@@ -43,10 +51,11 @@ export function toNode(parts: NodeParts): KoinonNode {
     commands: () => parts.listCommands(),
     rotateKey: request => parts.rotateKey(request),
     ask: (peer, asked, options) => parts.ask(peer, asked, options),
-    health: () => (stopper.signal.aborted ? { ok: false, reason: 'the node is stopping' } : describeHealth(parts)),
+    health: () => (stopper.isDraining ? { ok: false, reason: 'the node is stopping' } : describeHealth(parts)),
     setApi: address => {
       api = address
     },
+    drain: () => stopper.drain(),
     stop: () => stopper.stop(),
   }
 }

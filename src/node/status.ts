@@ -4,7 +4,14 @@ import type { EdgeEngine } from '#engine'
 import type { Host } from '#net'
 import type { Pipeline } from '#pipeline'
 import { describePlanFault, findRoute, isPlanFault, uncoveredLayers } from '#planner'
-import { AGENT, type ModelSummary, type NodeStatus, type PlanReport } from '#wire'
+import {
+  AGENT,
+  type ModelSummary,
+  type NetworkFacts,
+  type NetworkStatus,
+  type NodeStatus,
+  type PlanReport,
+} from '#wire'
 import type { LocalModel } from './model-library.ts'
 import type { OwnStage } from './own-stage.ts'
 import { planReport } from './plan-report.ts'
@@ -21,6 +28,8 @@ export type StatusDeps = {
   readonly stage: OwnStage | undefined
   /** Clock.monotonic() when the node started. */
   readonly startedAt: number
+  /** What parts beside the host know of the network. @default nothing */
+  readonly networkFacts?: () => NetworkFacts
 }
 
 export function describeModels({ view, model }: StatusDeps): ModelSummary[] {
@@ -72,6 +81,10 @@ export function describeStatus(
     peers: host.peers().length,
     relay: host.relay.status(),
   }
+}
+
+export function describeNetwork({ host, networkFacts }: StatusDeps): NetworkStatus {
+  return { peer: host.id, ...host.network(), ...networkFacts?.() }
 }
 
 export function describePlan({ host, view, model }: StatusDeps): PlanReport {

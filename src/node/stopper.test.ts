@@ -14,6 +14,24 @@ test('parts stop in the opposite order of their making, once, even where one fai
   assert.deepEqual(stopped, ['last true', 'first'])
 })
 
+test('what drains comes to its end before anything stops, once, however often it is asked for', async () => {
+  const stopper = new Stopper({ clock: new ManualClock(), log: silentLogger })
+  const events: string[] = []
+  const running = Promise.withResolvers<void>()
+  stopper.addDrain(async () => {
+    events.push(`drain begins ${stopper.isDraining}`)
+    await running.promise
+    events.push(`drain ends ${stopper.signal.aborted}`)
+  })
+  stopper.addDrain(() => Promise.reject(new Error('it cannot')))
+  stopper.add('a part', () => void events.push('stopped'))
+  const all = [stopper.drain(), stopper.stop(), stopper.drain()]
+  await new Promise(resolve => setImmediate(resolve))
+  running.resolve()
+  await Promise.all(all)
+  assert.deepEqual(events, ['drain begins true', 'drain ends false', 'stopped'])
+})
+
 test('a part that hangs is given up on after its bound', async () => {
   const clock = new ManualClock()
   const stopper = new Stopper({ clock, log: silentLogger })

@@ -8,6 +8,8 @@ export class Stopper {
   readonly #controller = new AbortController()
   readonly #parts: { readonly what: string; readonly stop: () => void | Promise<void> }[] = []
   readonly #drains: (() => Promise<unknown>)[] = []
+  #isDraining = false
+  #drained: Promise<void> | undefined
   #stopped: Promise<void> | undefined
 
   constructor(deps: { readonly clock: Clock; readonly log: Logger }) {
@@ -19,14 +21,26 @@ export class Stopper {
     return this.#controller.signal
   }
 
+  /** Whether nothing new is begun any more. */
+  get isDraining(): boolean {
+    return this.#isDraining
+  }
+
   /** @param what the part, for the log */
   add(what: string, stop: () => void | Promise<void>): void {
     this.#parts.push({ what, stop })
   }
 
-  /** What is to come to its end, within a bound of its own, before anything is stopped. */
-  drain(drain: () => Promise<unknown>): void {
+  /** What is to come to its end, within a bound of its own, before anything is stopped. It takes nothing new from then on. */
+  addDrain(drain: () => Promise<unknown>): void {
     this.#drains.push(drain)
+  }
+
+  /** Resolves when everything that ran has come to its end, or its time is up. Idempotent. */
+  drain(): Promise<void> {
+    this.#isDraining = true
+    this.#drained ??= Promise.allSettled(this.#drains.map(drain => drain())).then(() => undefined)
+    return this.#drained
   }
 
   /** Resolves when every part is gone or was given up on. Idempotent. */
@@ -36,7 +50,7 @@ export class Stopper {
   }
 
   async #stop(): Promise<void> {
-    await Promise.allSettled(this.#drains.map(drain => drain()))
+    await this.drain()
     this.#controller.abort(new NodeError({ code: 'NODE_STOPPED' }, 'the node is stopping'))
     for (const { what, stop } of this.#parts.toReversed()) {
       try {

@@ -9,6 +9,7 @@ import type {
   CompletionEvent,
   CompletionRequest,
   ModelSummary,
+  NetworkStatus,
   NodeStatus,
   PeerSummary,
   PlanReport,
@@ -59,6 +60,8 @@ export type NodeConfig = {
   readonly contextMax?: number
   /** Generations at once on this node's stage. @default 8 */
   readonly slots: number
+  /** How long answers that are being made may go on once the node is to stop, in milliseconds. @default DRAIN_MS */
+  readonly drainMs?: number
   /** Bytes that weights and KV may take; undefined: 80 % of what is free. */
   readonly memoryMax?: number
 }
@@ -105,6 +108,8 @@ export interface KoinonNode {
   readonly socket: string
   models(): readonly ModelSummary[]
   peers(): readonly PeerSummary[]
+  /** Addresses, connections and how they live, and whom this node leaves alone for now. */
+  network(): NetworkStatus
   /** Who would run what, with the machines that are here now. @throws NodeError where the model is not known */
   plan(model: string): PlanReport
   status(): NodeStatus
@@ -127,5 +132,8 @@ export interface KoinonNode {
   health(): { readonly ok: boolean; readonly reason?: string }
   /** Tells the node where its HTTP API listens, for status. */
   setApi(address: string): void
+  /** Takes nothing new, and resolves when what runs for peers has come to its end, or its time is up. Idempotent. */
+  drain(): Promise<void>
+  /** Drains, then ends everything that still runs with an error. Idempotent. */
   stop(): Promise<void>
 }

@@ -69,6 +69,10 @@ class BothRoles implements Pipeline {
     this.#links.drop(peer, error)
   }
 
+  drain(options: { readonly timeoutMs: number }): Promise<void> {
+    return this.stages.drain(options)
+  }
+
   stop(): Promise<void> {
     this.#stopping ??= this.#stop()
     return this.#stopping

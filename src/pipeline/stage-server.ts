@@ -51,6 +51,8 @@ export class StageRole implements StageServer {
   readonly #slots = new Slots()
   readonly #queue = new ComputeQueue(task => this.#compute(task))
   readonly #tasks = new Set<Promise<void>>()
+  readonly #onEmpty: (() => void)[] = []
+  #isDraining = false
   #isStopped = false
 
   constructor(deps: StageRoleDeps, options: { readonly generationsPerEntryMax: number }) {
@@ -72,6 +74,10 @@ export class StageRole implements StageServer {
       slot: generation.slot,
       entry: generation.entry,
     }))
+  }
+
+  get isDraining(): boolean {
+    return this.#isDraining
   }
 
   openCount(): number {
@@ -165,6 +171,22 @@ export class StageRole implements StageServer {
     await Promise.all(this.#tasks)
   }
 
+  /**
+   * Refuses what others open from now on: they try another route. Our own requests go on until the node stops.
+   * Resolves when nothing is open, or the time is up.
+   */
+  async drain(options: { readonly timeoutMs: number }): Promise<void> {
+    this.#isDraining = true
+    if (this.#held.size === 0) return
+    await new Promise<void>(resolve => {
+      const cancel = this.#deps.clock.after(options.timeoutMs, resolve)
+      this.#onEmpty.push(() => {
+        cancel()
+        resolve()
+      })
+    })
+  }
+
   /** Fails every generation and waits until their slots are empty. */
   async stop(): Promise<void> {
     this.#isStopped = true
@@ -219,7 +241,9 @@ export class StageRole implements StageServer {
   /** Why a generation cannot be opened here, other than for want of a slot. */
   #check(entry: string, open: StageOpen, served: ServedStage | undefined): Refusal | undefined {
     const { layers, predecessor, successor } = open
-    if (this.#isStopped) return { code: 'STAGE_STOPPED', message: 'the node is stopping' }
+    if (this.#isStopped || (this.#isDraining && entry !== this.#deps.self)) {
+      return { code: 'STAGE_STOPPED', message: 'the node is stopping' }
+    }
     if (served === undefined || served.model !== open.model) return noModel
     this.#slots.resize(served.slots)
     if (!containsLayers(served.layers, layers)) {
@@ -345,6 +369,7 @@ export class StageRole implements StageServer {
   #forget(held: Held): void {
     held.generation.closed()
     this.#held.delete(held.generation.id)
+    if (this.#held.size === 0) for (const tell of this.#onEmpty.splice(0)) tell()
     if (held.isCancelled) held.session.send({ kind: 'closed', generation: held.generation.id })
   }
 

@@ -46,6 +46,8 @@ export interface Entry {
 
 /** Serves this node's stage to entries. */
 export interface StageServer {
+  /** Whether only what is open is still computed, because the node is about to stop. */
+  readonly isDraining: boolean
   generations(): readonly GenerationStatus[]
   slotsFree(): number
   /** Generations that are open here; `generations` shows those too whose rows are just being zeroed. */
@@ -107,6 +109,8 @@ export interface Pipeline {
   accept(stream: ByteStream): Promise<void>
   /** Tell it when a peer is gone: its generations are freed, those that need it fail with `STAGE_LOST`. */
   peerLeft(peer: string): void
+  /** Opens no generation of others any more; resolves when those that are open have ended, or their time is up. */
+  drain(options: { readonly timeoutMs: number }): Promise<void>
   /** Ends every generation and stream of both roles. The engines stay, they are their owner's. Idempotent. */
   stop(): Promise<void>
 }

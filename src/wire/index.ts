@@ -31,6 +31,7 @@ export { FrameReader } from './frame-reader.ts'
 export * from './frame-types.ts'
 export { LengthPrefixReader, withLengthPrefix } from './length-prefix.ts'
 export * from './limits.ts'
+export type * from './network-contract.ts'
 export * from './node-contract.ts'
 export { type NodeOffer, nodeOfferSchema, type StageOffer } from './offer.ts'
 export {

@@ -4,6 +4,7 @@
  */
 import type { LayerRange } from '#base'
 import type { PeerRelay, RelayStatus } from './relay-report.ts'
+import type { ConnectionStateName, PathSummary, TrafficSummary } from './network-contract.ts'
 
 /** How the next token is chosen. Every field is required here; the API fills in OpenAI's defaults. */
 export type SamplingOptions = {
@@ -205,8 +206,13 @@ export type PeerSummary = {
   readonly agent: string
   readonly addresses: readonly string[]
   readonly direction: 'inbound' | 'outbound'
-  /** How the connection came about, what it runs on, and through which relay. */
-  readonly path: { readonly kind: string; readonly transport: string; readonly via?: string }
+  /** Of the connection that new streams use. */
+  readonly state: ConnectionStateName
+  readonly path: PathSummary
+  /** Why it stays however quiet it is. */
+  readonly holds: readonly string[]
+  /** Over all connections with the peer. */
+  readonly traffic: TrafficSummary
   readonly connectedMs: number
   readonly rttMs?: number
   /** Open streams with the peer: over the data plane, and over libp2p. */

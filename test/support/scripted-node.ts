@@ -137,6 +137,10 @@ export function createScriptedNode(script: Script = saying(['Once', ' upon', ' a
       rotations.push(request)
       return { from: 'self', to: 'next' }
     },
+    network: () => {
+      throw new Error('a scripted node has no network')
+    },
+    drain: async () => undefined,
     health: () => ({ ok: true }),
     setApi: address => {
       api.address = address
