@@ -14,6 +14,9 @@ export type WorldSession = {
   readonly rank: number
 }
 
+/** Pieces that wait before a carrier says that it is full. */
+const FULL_PIECES = 3
+
 /** One direction of one carrier. */
 class Pipe {
   readonly pieces: Uint8Array[] = []
@@ -22,6 +25,7 @@ class Pipe {
   isCut = false
   #arrived: Uint8Array[] = []
   #hasArrivedEnd = false
+  #drained: (() => void)[] = []
   #waiter: (() => void) | undefined
 
   get isDue(): boolean {
@@ -40,10 +44,17 @@ class Pipe {
       this.#arrived.push(part)
     }
     this.#waiter?.()
+    if (this.pieces.length === 0) for (const wake of this.#drained.splice(0)) wake()
+  }
+
+  drained(): Promise<void> {
+    if (this.pieces.length === 0) return Promise.resolve()
+    return new Promise(resolve => this.#drained.push(resolve))
   }
 
   cut(): void {
     this.isCut = true
+    for (const wake of this.#drained.splice(0)) wake()
     this.#waiter?.()
   }
 
@@ -94,14 +105,14 @@ export class WorldCarrier {
     const put = (parts: readonly Uint8Array[]): boolean => {
       if (out.isCut || out.hasEnd) throw new StreamError({ code: 'STREAM_RESET' }, 'the carrier is gone')
       out.pieces.push(...parts.filter(part => part.byteLength > 0))
-      return true
+      return out.pieces.length < FULL_PIECES
     }
     return {
       peer,
       protocol: WORLD_PROTOCOL,
       send: bytes => put([bytes]),
       sendParts: put,
-      drained: () => Promise.resolve(),
+      drained: () => out.drained(),
       received: into.read(),
       close: () => {
         out.hasEnd = true
