@@ -38,7 +38,11 @@ async function pairOf(test: TestContext, way: 'plane' | 'libp2p'): Promise<Pair>
 }
 
 /** Sends in pieces; `after` is called behind each. */
-async function sendAll(stream: ByteStream, bytes: Uint8Array, after: (sent: number) => Promise<void> | void): Promise<void> {
+async function sendAll(
+  stream: ByteStream,
+  bytes: Uint8Array,
+  after: (sent: number) => Promise<void> | void,
+): Promise<void> {
   const size = 40_000
   for (let at = 0; at < bytes.byteLength; at += size) {
     if (!stream.send(bytes.subarray(at, at + size))) await stream.drained()
