@@ -23,7 +23,7 @@ import { lost, NetError, stopped } from './errors.ts'
 import { Introductions } from './introductions.ts'
 import { keepConnected } from './keeper.ts'
 import { createNode, type Node } from './libp2p.ts'
-import { KEPT_ADDRESSES_MAX, RECORD_LIFE_MS, TURNED_AWAY_MAX, UNPROVEN_MAX } from './limits.ts'
+import { KEPT_ADDRESSES_MAX, RECORD_LIFE_MS, SETTLED_MS, TURNED_AWAY_MAX, UNPROVEN_MAX } from './limits.ts'
 import { crowdedOut } from './newcomers.ts'
 import { type PeerGuard, subjectOfAddress, subjectsOf } from './peer-guard.ts'
 import { fitting, PeerRecords } from './peer-records.ts'
@@ -324,9 +324,12 @@ class Libp2pHost implements Host {
       const { guard } = this.#deps
       guard.succeeded(subjectsOf(session))
       if (session.facts !== undefined) this.#live.add(session.facts.session)
+      const before = this.#table.session(session.peer)
       const isNew = this.#table.join(session, announcement)
       this.#missed.delete(session.peer)
-      this.#streams.sessionJoined(session)
+      // Two that dial at once have two sessions too, but then both are young.
+      const isOld = before !== undefined && session.joinedAt - before.joinedAt >= SETTLED_MS
+      this.#streams.sessionJoined(session, { isReturn: isOld && session.direction === 'inbound' })
       if (isNew) this.#introduceToOthers(session.peer)
     },
     onOffer: (session, announcement) => this.#table.update(session, announcement),

@@ -28,8 +28,11 @@ class Pipe {
   #drained: (() => void)[] = []
   #waiter: (() => void) | undefined
 
+  /** Nothing comes through any more, and nobody is told. */
+  isSilent = false
+
   get isDue(): boolean {
-    return !this.isCut && (this.pieces.length > 0 || (this.hasEnd && !this.#hasArrivedEnd))
+    return !this.isCut && !this.isSilent && (this.pieces.length > 0 || (this.hasEnd && !this.#hasArrivedEnd))
   }
 
   /** Delivers at most so many bytes, or the end. */
@@ -118,7 +121,9 @@ export class WorldCarrier {
         out.hasEnd = true
         return Promise.resolve()
       },
-      abort: () => this.cut(),
+      abort: () => {
+        if (!out.isSilent) this.cut()
+      },
     }
   }
 }
@@ -166,7 +171,10 @@ export class CarriedWorld {
     const number = this.#sessions++
     this.a.sessions.push({ peer: 'b', direction: 'outbound', number, rank })
     this.b.sessions.push({ peer: 'a', direction: 'inbound', number, rank })
-    for (const side of [this.a, this.b]) side.streams.sessionJoined(side.sessions.at(-1) as WorldSession)
+    for (const side of [this.a, this.b]) {
+      const isReturn = side.sessions.length > 1
+      side.streams.sessionJoined(side.sessions.at(-1) as WorldSession, { isReturn })
+    }
   }
 
   /** All sessions end, and with them all carriers. */

@@ -262,4 +262,22 @@ describe('net / carried streams', () => {
     assert.deepEqual([world.faults, world.accepted.length], [[], 1])
     assert.ok(world.clock.monotonic() < 1_000 + CARRIED_WINDOW_MS / 2)
   })
+
+  it('go on where one side alone has noticed that the connection is dead, and dials again', async () => {
+    const world = new CarriedWorld(seededRandom(1))
+    const near = await world.open()
+    await world.run(() => world.accepted.length > 0 && world.carriers.every(({ back }) => !back.isDue))
+    await new Promise(resolve => setImmediate(resolve))
+    const [carrier] = world.carriers
+    assert.ok(carrier !== undefined)
+    for (const pipe of [carrier.there, carrier.back]) pipe.isSilent = true
+    near.send(Uint8Array.of(1, 2))
+    const next = (world.accepted[0] as ByteStream).received[Symbol.asyncIterator]().next()
+    const taken = settled(next)
+    world.b.sessions = []
+    world.b.streams.peerLeft('a', { isFinal: false, direction: 'inbound' })
+    await world.run(() => taken.isDone)
+    assert.deepEqual((await next).value, Uint8Array.of(1, 2))
+    assert.deepEqual([world.gone, world.carriers.length], [[], 2])
+  })
 })
