@@ -1,6 +1,7 @@
 /** Attacks on the data plane of a node: sockets without a key, with one that was used, and what is no handshake at all. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { connect } from 'node:tls'
 import { concatBytes, seededRandom, systemRandom } from '#base'
 import { encodePlaneIdentity } from '#protocol'
 import { encodeStageStart, PROTOCOLS } from '#wire'
@@ -18,6 +19,15 @@ async function planePort(test: { after(end: () => Promise<void>): void }): Promi
   const port = host.peers()[0]?.offer.planePort
   assert.ok(port !== undefined)
   return port
+}
+
+const segment = (bytes: Uint8Array): Uint8Array => Uint8Array.of(0, 0, 0, bytes.byteLength, ...bytes)
+
+/** As the data plane's own clients, but without the key. */
+const TICKET_OPTIONS = {
+  ciphers: 'TLS_AES_128_GCM_SHA256',
+  ALPNProtocols: [PROTOCOLS.stage],
+  checkServerIdentity: () => undefined,
 }
 
 describe('attack: data plane', () => {
@@ -44,10 +54,33 @@ describe('attack: data plane', () => {
     ]
     for (const target of refused) await assert.rejects(within('a refusal', dialPlane(port, session, target)))
     const socket = await within('the stream', dialPlane(port, session, { identity: text, key }))
-    const start = concatBytes([openingFrame(), dataFrame(encodeStageStart('control'))])
-    socket.write(Uint8Array.of(0, 0, 0, start.byteLength, ...start))
+    socket.write(segment(concatBytes([openingFrame(), dataFrame(encodeStageStart('control'))])))
     await assert.rejects(within('a refusal', dialPlane(port, session, { identity: text, key })))
     socket.destroy()
+    await node.survives()
+  })
+
+  it('a session ticket of one connection to the data plane opens no other', async test => {
+    const port = await planePort(test)
+    const member = await node.member()
+    const session = sessionOf(member)
+    const first = await within('the stream', dialPlane(port, session))
+    const tickets: Buffer[] = []
+    first.on('session', (ticket: Buffer) => tickets.push(ticket))
+    const ready = new Promise(resolve => first.once('data', resolve))
+    first.write(segment(openingFrame()))
+    await within('the first answer', ready)
+    // Where the server gives none, what the client keeps of its own handshake is tried in its place.
+    for (const ticket of [...tickets, first.getSession()]) {
+      if (ticket === undefined) continue
+      const again = connect({ host: '127.0.0.1', port, session: ticket, minVersion: 'TLSv1.3', ...TICKET_OPTIONS })
+      const said: Buffer[] = []
+      again.on('data', (bytes: Buffer) => said.push(bytes)).on('error', () => undefined)
+      again.once('secureConnect', () => again.write(segment(openingFrame())))
+      await within('the end of the second', new Promise(resolve => again.once('close', resolve)))
+      assert.deepEqual(said, [])
+    }
+    first.destroy()
     await node.survives()
   })
 })

@@ -24,7 +24,7 @@ import type { Node } from './libp2p.ts'
 import { Breakers } from './life/breakers.ts'
 import { type ConnectionEvent, Connections } from './life/connections.ts'
 import type { HoldReason } from './life/holds.ts'
-import { RECORD_LIFE_MS } from './limits.ts'
+import { RECORD_LIFE_MS, SETTLED_MS } from './limits.ts'
 import { OwnAddresses } from './own-addresses.ts'
 import { Paths } from './paths.ts'
 import { type PeerGuard, subjectsOf } from './peer-guard.ts'
@@ -339,8 +339,11 @@ export class Libp2pHost implements Host {
       guard.succeeded(subjectsOf(session))
       this.#breakers.succeeded(session.peer)
       this.sessions.onJoined(session)
+      const before = this.#table.session(session.peer)
       const isNew = this.#table.join(session, announcement)
-      this.#streams.sessionJoined(session)
+      // Two that dial at once have two sessions too, but then both are young.
+      const isOld = before !== undefined && session.joinedAt - before.joinedAt >= SETTLED_MS
+      this.#streams.sessionJoined(session, { isReturn: isOld && session.direction === 'inbound' })
       this.#acquaintances.joined(session.peer, announcement.record, { isNew })
     },
     onOffer: (session, announcement) => {

@@ -180,7 +180,7 @@ export const WEBSOCKET_READ_BYTES_MAX = 32 * 1024 * 1024
 export const CARRIED_WINDOW_BYTES_MAX = 2 * 1024 * 1024
 
 /** Bytes that the user of a carried stream takes before the other side is told, so that it can let go of them. */
-export const CARRIED_ACK_BYTES = 256 * 1024
+export const CARRIED_ACK_BYTES = 512 * 1024
 
 /** Bytes of one data frame of a carried stream. */
 export const CARRIED_DATA_BYTES_MAX = 1024 * 1024

@@ -76,8 +76,8 @@ export class Streams {
   }
 
   /** A peer has a session: what waits for one goes on. */
-  sessionJoined(session: Session): void {
-    this.#carried.sessionJoined(session)
+  sessionJoined(session: Session, options: { readonly isReturn: boolean }): void {
+    this.#carried.sessionJoined(session, options)
   }
 
   /** A peer's last session has ended; `isFinal`: because one of us wanted that. */

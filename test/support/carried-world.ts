@@ -14,6 +14,9 @@ export type WorldSession = {
   readonly rank: number
 }
 
+/** Pieces that wait before a carrier says that it is full. */
+const FULL_PIECES = 3
+
 /** One direction of one carrier. */
 class Pipe {
   readonly pieces: Uint8Array[] = []
@@ -22,10 +25,14 @@ class Pipe {
   isCut = false
   #arrived: Uint8Array[] = []
   #hasArrivedEnd = false
+  #drained: (() => void)[] = []
   #waiter: (() => void) | undefined
 
+  /** Nothing comes through any more, and nobody is told. */
+  isSilent = false
+
   get isDue(): boolean {
-    return !this.isCut && (this.pieces.length > 0 || (this.hasEnd && !this.#hasArrivedEnd))
+    return !this.isCut && !this.isSilent && (this.pieces.length > 0 || (this.hasEnd && !this.#hasArrivedEnd))
   }
 
   /** Delivers at most so many bytes, or the end. */
@@ -40,10 +47,17 @@ class Pipe {
       this.#arrived.push(part)
     }
     this.#waiter?.()
+    if (this.pieces.length === 0) for (const wake of this.#drained.splice(0)) wake()
+  }
+
+  drained(): Promise<void> {
+    if (this.pieces.length === 0) return Promise.resolve()
+    return new Promise(resolve => this.#drained.push(resolve))
   }
 
   cut(): void {
     this.isCut = true
+    for (const wake of this.#drained.splice(0)) wake()
     this.#waiter?.()
   }
 
@@ -94,20 +108,22 @@ export class WorldCarrier {
     const put = (parts: readonly Uint8Array[]): boolean => {
       if (out.isCut || out.hasEnd) throw new StreamError({ code: 'STREAM_RESET' }, 'the carrier is gone')
       out.pieces.push(...parts.filter(part => part.byteLength > 0))
-      return true
+      return out.pieces.length < FULL_PIECES
     }
     return {
       peer,
       protocol: WORLD_PROTOCOL,
       send: bytes => put([bytes]),
       sendParts: put,
-      drained: () => Promise.resolve(),
+      drained: () => out.drained(),
       received: into.read(),
       close: () => {
         out.hasEnd = true
         return Promise.resolve()
       },
-      abort: () => this.cut(),
+      abort: () => {
+        if (!out.isSilent) this.cut()
+      },
     }
   }
 }
@@ -155,7 +171,10 @@ export class CarriedWorld {
     const number = this.#sessions++
     this.a.sessions.push({ peer: 'b', direction: 'outbound', number, rank })
     this.b.sessions.push({ peer: 'a', direction: 'inbound', number, rank })
-    for (const side of [this.a, this.b]) side.streams.sessionJoined(side.sessions.at(-1) as WorldSession)
+    for (const side of [this.a, this.b]) {
+      const isReturn = side.sessions.length > 1
+      side.streams.sessionJoined(side.sessions.at(-1) as WorldSession, { isReturn })
+    }
   }
 
   /** All sessions end, and with them all carriers. */

@@ -2,11 +2,31 @@
 import { type ByteStream, concatBytes, systemClock, systemRandom } from '#base'
 import { CarriedStream, resetBy } from '../../src/net/carried/carried-stream.ts'
 import { Carrier } from '../../src/net/carried/carrier.ts'
-import { dataHeader, encodeCarried, STREAM_ID_BYTES } from '../../src/net/carried/frames.ts'
+import {
+  type CarriedFrame,
+  CarriedReader,
+  dataHeader,
+  encodeCarried,
+  type OpenFrame,
+  STREAM_ID_BYTES,
+} from '../../src/net/carried/frames.ts'
 
-/** The first frame of a new stream. */
-export function openingFrame(id = systemRandom.bytes(STREAM_ID_BYTES)): Uint8Array {
-  return encodeCarried({ kind: 'open', id, number: 0, hasHeard: false, received: 0, consumed: 0 })
+/** The first frame of a carrier, of a new stream unless something else is said. */
+export function openingFrame(options: Partial<OpenFrame> = {}): Uint8Array {
+  const id = systemRandom.bytes(STREAM_ID_BYTES)
+  return encodeCarried({ kind: 'open', id, number: 0, hasHeard: false, received: 0, consumed: 0, ...options })
+}
+
+/** The next frame that is no data. */
+export async function nextFrame(carrier: ByteStream): Promise<CarriedFrame | undefined> {
+  const frames: CarriedFrame[] = []
+  const reader = new CarriedReader()
+  const sink = { onData: () => undefined, onFrame: (frame: CarriedFrame) => void frames.push(frame) }
+  for await (const piece of carrier.received) {
+    reader.push(piece, sink)
+    if (frames.length > 0) return frames[0]
+  }
+  return undefined
 }
 
 export function dataFrame(bytes: Uint8Array): Uint8Array {

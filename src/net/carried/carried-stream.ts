@@ -65,6 +65,8 @@ export class CarriedStream<S> implements ByteStream {
   #carrier: Carrier<S> | undefined
   /** While a better carrier is begun: the one before, whose bytes count no more. */
   #former: Carrier<S> | undefined
+  /** Whether the carrier has as much to send as it takes: what is more waits here, not there. */
+  #isCarrierFull = false
   /** Of the carrier, counted by the opener. */
   #number = -1
   #hasHeard = false
@@ -119,7 +121,8 @@ export class CarriedStream<S> implements ByteStream {
     this.#assertWritable()
     if (byteLength === 0) return true
     const out = this.#out
-    const isNext = this.#phase === 'flowing' && out.sent === out.end && byteLength <= CARRIED_DATA_BYTES_MAX
+    const isFree = this.#phase === 'flowing' && !this.#isCarrierFull && out.sent === out.end
+    const isNext = isFree && byteLength <= CARRIED_DATA_BYTES_MAX
     for (const part of parts) if (part.byteLength > 0) out.push(part)
     if (isNext && out.end - this.#acknowledged <= CARRIED_WINDOW_BYTES_MAX) {
       out.sentAll()
@@ -216,6 +219,7 @@ export class CarriedStream<S> implements ByteStream {
     const isFirst = this.#number < 0
     this.#carrier?.dismiss()
     this.#carrier = carrier
+    this.#isCarrierFull = false
     this.#number = frame.number
     this.#phase = 'flowing'
     this.#told = this.#consumed
@@ -226,7 +230,8 @@ export class CarriedStream<S> implements ByteStream {
   }
 
   get #hasRoom(): boolean {
-    return this.#isFinAcknowledged || this.#out.end - this.#acknowledged < CARRIED_WINDOW_BYTES_MAX
+    if (this.#isFinAcknowledged) return true
+    return !this.#isCarrierFull && this.#out.end - this.#acknowledged < CARRIED_WINDOW_BYTES_MAX
   }
 
   /** Both directions have come to their end. */
@@ -246,6 +251,7 @@ export class CarriedStream<S> implements ByteStream {
   #open(carrier: Carrier<S>): void {
     const { id } = this
     this.#carrier = carrier
+    this.#isCarrierFull = false
     this.#number++
     this.#isReady = false
     this.#hasSentFin = false
@@ -392,7 +398,7 @@ export class CarriedStream<S> implements ByteStream {
 
   #pump(): void {
     const out = this.#out
-    while (this.#phase === 'flowing') {
+    while (this.#phase === 'flowing' && !this.#isCarrierFull) {
       const roomBytes = this.#acknowledged + CARRIED_WINDOW_BYTES_MAX - out.sent
       const bytes = out.next(Math.min(roomBytes, CARRIED_DATA_BYTES_MAX))
       if (bytes === undefined) break
@@ -409,10 +415,18 @@ export class CarriedStream<S> implements ByteStream {
     const carrier = this.#carrier
     if (carrier === undefined) return
     try {
-      carrier.send(parts)
+      if (carrier.send(parts) || this.#isCarrierFull) return
     } catch {
       this.#lose(carrier) // What did not go out goes out over the next one.
+      return
     }
+    this.#isCarrierFull = true
+    const onRoom = (): void => {
+      if (this.#carrier !== carrier) return
+      this.#isCarrierFull = false
+      this.#goOn()
+    }
+    carrier.drained().then(onRoom, () => undefined) // Where it has ended its reader hears of it.
   }
 
   #onTaken(byteLength: number): void {
@@ -428,6 +442,7 @@ export class CarriedStream<S> implements ByteStream {
     this.#former?.abort()
     this.#former = undefined
     this.#carrier = undefined
+    this.#isCarrierFull = false
     this.#phase = 'waiting'
     this.#tellAnswered()
     this.#owner.onWaiting(this)

@@ -115,8 +115,11 @@ export class CarriedStreams<S extends CarrierSession> {
     }
   }
 
-  /** There is a session: those who wait for one have it, and those on a worse path may move. */
-  sessionJoined(session: S): void {
+  /**
+   * There is a session: those who wait for one have it, and those on a worse path move. `isReturn`: the peer dials again
+   * although there is a session, so it has lost that one, and what we have on it leads nowhere.
+   */
+  sessionJoined(session: S, { isReturn }: { readonly isReturn: boolean }): void {
     const of = this.#peers.get(session.peer)
     if (of === undefined) return
     of.isMissed = false
@@ -124,7 +127,7 @@ export class CarriedStreams<S extends CarrierSession> {
     const rank = this.#deps.rankOf(session)
     for (const stream of of.streams.values()) {
       const now = stream.session
-      const isWorse = now !== undefined && this.#deps.rankOf(now) > rank
+      const isWorse = now !== undefined && this.#deps.rankOf(now) > rank - (isReturn ? 1 : 0)
       if (isWorse && stream.role === 'opener' && stream.phase === 'flowing') void of.recovery.carry(stream, session)
     }
   }

@@ -43,9 +43,14 @@ export class Carrier<S> {
     this.#sink = sink
   }
 
-  /** As `ByteStream.sendParts`; what it says of room is nobody's business, the stream's window bounds what waits. */
-  send(parts: readonly Uint8Array[]): void {
-    this.#stream.sendParts(parts)
+  /** As `ByteStream.sendParts`. */
+  send(parts: readonly Uint8Array[]): boolean {
+    return this.#stream.sendParts(parts)
+  }
+
+  /** As `ByteStream.drained`. */
+  drained(): Promise<void> {
+    return this.#stream.drained()
   }
 
   /** Reads to the end. Never rejects. */
