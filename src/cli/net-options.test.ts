@@ -8,7 +8,9 @@ import { addNetOptions, type NetFlags, netConfig } from './net-options.ts'
 
 /** What these arguments come to. */
 async function configOf(...args: readonly string[]): ReturnType<typeof netConfig> {
-  const command = addNetOptions(new Command()).exitOverride().configureOutput({ writeErr: () => undefined })
+  const command = addNetOptions(new Command())
+    .exitOverride()
+    .configureOutput({ writeErr: () => undefined })
   return netConfig(command.parse(args, { from: 'user' }).opts<NetFlags>())
 }
 

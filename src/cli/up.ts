@@ -12,14 +12,7 @@ import { addKeyOption, keyConfig, type KeyFlags } from './key-options.ts'
 import { STOP_MS_MAX } from './limits.ts'
 import { modelFile } from './model-file.ts'
 import { addNetOptions, type NetFlags, netConfig } from './net-options.ts'
-import {
-  collect,
-  integerIn,
-  LOG_LEVELS,
-  parseApiAddress,
-  parseLayers,
-  parsePeerId,
-} from './parse.ts'
+import { collect, integerIn, LOG_LEVELS, parseApiAddress, parseLayers, parsePeerId } from './parse.ts'
 import { addPassphraseOption, type PassphraseFlags } from './passphrase.ts'
 import { readSecret } from './secret.ts'
 import { abortOnSignal, type Interruption } from './signals.ts'
@@ -61,12 +54,11 @@ export function addUp(program: Command, deps: CliDeps): void {
         .default({ kind: 'auto', nodes: 1 } satisfies LayerChoice, 'auto'),
     )
     .option('--expect-nodes <count>', 'with --layers auto: wait for this many nodes, then share out', integerIn(1, 64))
-  addNetOptions(command)
-    .addOption(
-      new Option('--api <host:port>', 'serve the OpenAI-compatible API here, or none')
-        .argParser(parseApiAddress)
-        .default({ host: '127.0.0.1', port: 11_435 }, '127.0.0.1:11435'),
-    )
+  addNetOptions(command).addOption(
+    new Option('--api <host:port>', 'serve the OpenAI-compatible API here, or none')
+      .argParser(parseApiAddress)
+      .default({ host: '127.0.0.1', port: 11_435 }, '127.0.0.1:11435'),
+  )
   addDataDirOption(command)
   addKeyOption(command)
   addPassphraseOption(command)

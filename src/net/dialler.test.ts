@@ -20,7 +20,12 @@ function connectionTo(peer: string) {
   return { connection: connection as unknown as Connection, isAborted: () => calls.length > 0 }
 }
 
-function setUp({ peer = 'wanted', addresses = ADDRESSES, settings = DEFAULT_SETTINGS, allows = (): boolean => true } = {}) {
+function setUp({
+  peer = 'wanted',
+  addresses = ADDRESSES,
+  settings = DEFAULT_SETTINGS,
+  allows = (): boolean => true,
+} = {}) {
   const clock = new ManualClock()
   const dials = new Map<
     Address,

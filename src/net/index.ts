@@ -2,6 +2,6 @@
 export type { NetFault } from './errors.ts'
 export { createHost, type HostDeps } from './host.ts'
 export * from './limits.ts'
-export { checkSettings, DEFAULT_SETTINGS, type NetSettings, SETTINGS } from './settings.ts'
+export { checkSettings, type NetSettings } from './settings.ts'
 export type * from './types.ts'
 export type { PeerGuard } from './peer-guard.ts'

@@ -36,7 +36,8 @@ describe('net / settings', () => {
   it('has a row for each in the reference, with its default, its bounds and its reason', () => {
     const page = readFileSync('docs/reference/transports.md', 'utf8')
     for (const [name, spec] of Object.entries(SETTINGS)) {
-      const bounds = 'min' in spec ? `${spec.min} to ${spec.max}` : 'choices' in spec ? spec.choices.join(', ') : 'true, false'
+      const bounds =
+        'min' in spec ? `${spec.min} to ${spec.max}` : 'choices' in spec ? spec.choices.join(', ') : 'true, false'
       assert.ok(page.includes(`| \`${name}\` | ${spec.default} | ${bounds} | ${spec.why} |\n`), `no row for ${name}`)
     }
   })

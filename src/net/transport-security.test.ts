@@ -9,7 +9,13 @@ import { tls } from '@libp2p/tls'
 import type { Libp2p } from 'libp2p'
 import { systemRandom } from '#base'
 import { generateNodeKey, type NodePrivateKey } from '#crypto'
-import { countingTls, type Encrypter, encryptionCalled, startForger, tlsOfAnotherTime } from '../../test/support/forged-tls.ts'
+import {
+  countingTls,
+  type Encrypter,
+  encryptionCalled,
+  startForger,
+  tlsOfAnotherTime,
+} from '../../test/support/forged-tls.ts'
 import { firstAddress, hasPeers, startHost, within } from '../../test/support/net-hosts.ts'
 import { parseAddress } from './address.ts'
 import type { Host } from './types.ts'
@@ -34,7 +40,9 @@ async function isTaken(test: Cleaner, node: Libp2p): Promise<{ inbound: boolean;
   const host = await startHost(test)
   const dialled = await node.dial(parseAddress(firstAddress(host)).target).catch(() => undefined)
   // A connection that the other side refuses may look open for a moment: a stream shows.
-  const stream = await dialled?.newStream('/koinon/control/1', { signal: AbortSignal.timeout(10_000) }).catch(() => undefined)
+  const stream = await dialled
+    ?.newStream('/koinon/control/1', { signal: AbortSignal.timeout(10_000) })
+    .catch(() => undefined)
   // Nobody there speaks our protocol, so a connection that comes about is lost again: that one is told from a failed dial.
   const code = await host.connect(addressOf(node)).catch((error: unknown) => (error as { code: string }).code)
   return { inbound: stream !== undefined, outbound: code !== 'NET_DIAL_FAILED' }
@@ -151,7 +159,10 @@ describe('net / who is let in', () => {
 
   for (const listen of ['/ip4/127.0.0.1/tcp/0', '/ip4/127.0.0.1/udp/0/quic-v1']) {
     it(`connects to those of its list and to nobody else, at ${listen}`, async test => {
-      const [friend, stranger] = [await startHost(test, { listen: [listen] }), await startHost(test, { listen: [listen] })]
+      const [friend, stranger] = [
+        await startHost(test, { listen: [listen] }),
+        await startHost(test, { listen: [listen] }),
+      ]
       const host = await startHost(test, { listen: [listen], allow: [friend.id] })
       const notAllowed = { code: 'NET_PEER_NOT_ALLOWED', fault: { code: 'NET_PEER_NOT_ALLOWED', peer: stranger.id } }
       await assert.rejects(host.connect(firstAddress(stranger)), notAllowed)

@@ -52,7 +52,7 @@ function mending(upgrader: Upgrader): Upgrader {
 }
 
 function mend(connection: MultiaddrConnection): void {
-  const inside: WebSocketConnection = connection as object
+  const inside: MultiaddrConnection & WebSocketConnection = connection
   const { websocket } = inside
   inside.maxReadBufferLength = WEBSOCKET_READ_BYTES_MAX
   inside.sendReset = () => (websocket?.terminate === undefined ? websocket?.close() : websocket.terminate())
