@@ -140,3 +140,6 @@ export const ALLOWED_PEERS_MAX = 1_024
 
 /** Received bytes that wait inside one WebSocket connection whose reader pauses; it is closed beyond. */
 export const WEBSOCKET_READ_BYTES_MAX = 32 * 1024 * 1024
+
+/** Bytes of one WebSocket message that a listener takes: ours are 128 KiB at most. */
+export const WEBSOCKET_MESSAGE_BYTES_MAX = 1024 * 1024
