@@ -5,6 +5,7 @@
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
 import { benchEngine } from './lib/engine-bench.ts'
+import { benchNet } from './lib/net-bench.ts'
 import { benchPipeline } from './lib/pipeline-bench.ts'
 import { benchProtocol } from './lib/protocol-bench.ts'
 import { type Result, report } from './lib/report.ts'
@@ -13,9 +14,10 @@ const HELP = `usage: npm run -s bench -- NAME --model FILE [options]
 
   engine      one engine process beside libllama with the same threads: decode and prefill
   protocol    the session beside bare libp2p streams between two processes: commands, stage steps, bulk
+  net         streams over TCP, QUIC, WebSocket and the data plane beside node:tls between two processes
   pipeline    stages in real processes on loopback beside one engine process: decode and time added per hop
 
-  --model FILE    a GGUF file (protocol makes one of its own)
+  --model FILE    a GGUF file (protocol makes one of its own, net needs none)
   --threads N     threads of every engine (default: all cores but one, as "koinon up" has it)
   --rounds N      interleaved rounds (default 5)
   --tokens N      tokens decoded in a round (default 64)
@@ -44,6 +46,7 @@ const ofModel =
 
 const BENCHES: Readonly<Record<string, Bench>> = {
   engine: ofModel(benchEngine),
+  net: benchNet,
   pipeline: ofModel(benchPipeline),
   protocol: benchProtocol,
 }

@@ -90,8 +90,8 @@ test(
     await Promise.all([first.event('serving'), second.event('serving')])
     const peers = JSON.parse((await koinon(['peers', '--json', '--data-dir', secondDir])).stdout) as PeerSummary[]
     assert.deepEqual(
-      peers.map(({ peer, stages }) => [peer, stages.map(stage => stage.layers)]),
-      [[first.ready.peer, [{ first: 0, last: 5 }]]],
+      peers.map(({ peer, path, stages }) => [peer, path, stages.map(stage => stage.layers)]),
+      [[first.ready.peer, { kind: 'direct', transport: 'tcp' }, [{ first: 0, last: 5 }]]],
     )
     const table = (await koinon(['peers', '--data-dir', secondDir])).stdout
     assert.match(table, /Storyteller 0-5/)

@@ -3,7 +3,7 @@
  * same transport, encryption and multiplexer, and libp2p as it comes. All serve the same things: steps of a real stage
  * engine, and a sink for bulk. Prints its addresses, and ends when its standard input does.
  */
-import { concatBytes, formatLayers, silentLogger, systemClock, systemRandom } from '#base'
+import { formatLayers, silentLogger, systemClock, systemRandom } from '#base'
 import { createStageEngine, type StageEngine } from '#engine'
 import { createNodeIdentity } from '#identity'
 import { createHost } from '#net'
@@ -14,6 +14,7 @@ import { NetStream } from '../../src/net/byte-stream.ts'
 import { createNode } from '../../src/net/libp2p.ts'
 import { CommandLink } from '../../src/node/command-link.ts'
 import { hostDeps } from '../../test/support/net-hosts.ts'
+import { ByteReader } from './byte-reader.ts'
 import { readModel } from './model.ts'
 import { createRawLibp2p, RAW_PROTOCOL, rawWay, type Way } from './raw-stream.ts'
 
@@ -112,42 +113,6 @@ class StepServer {
       this.#position = (this.#position + 1) % this.#contextMax
       if (!stream.send(await this.#engine.step(step))) await stream.drained()
     }
-  }
-}
-
-/** Bytes of a stream by number, however they are cut. */
-export class ByteReader {
-  readonly #pieces: AsyncIterator<Uint8Array>
-  #rest = new Uint8Array(0) as Uint8Array
-
-  constructor(stream: Way) {
-    this.#pieces = stream.received[Symbol.asyncIterator]()
-  }
-
-  async take(count: number): Promise<Uint8Array> {
-    while (this.#rest.byteLength < count) {
-      const next = await this.#next()
-      this.#rest = this.#rest.byteLength === 0 ? next : concatBytes([this.#rest, next])
-    }
-    const taken = this.#rest.subarray(0, count)
-    this.#rest = this.#rest.subarray(count)
-    return taken
-  }
-
-  async skip(count: number): Promise<void> {
-    let left = count - this.#rest.byteLength
-    this.#rest = left < 0 ? this.#rest.subarray(count) : new Uint8Array(0)
-    while (left > 0) {
-      const next = await this.#next()
-      if (next.byteLength > left) this.#rest = next.subarray(left)
-      left -= next.byteLength
-    }
-  }
-
-  async #next(): Promise<Uint8Array> {
-    const next = await this.#pieces.next()
-    if (next.done === true) throw new Error('the stream has ended')
-    return next.value
   }
 }
 

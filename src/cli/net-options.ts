@@ -22,7 +22,7 @@ export type NetFlags = {
 }
 
 /** Where `--port` listens when no number follows. */
-export const PORT_DEFAULT = 30_906
+const PORT_DEFAULT = 30_906
 
 const MODES = ['dual', 'quic', 'tcp'] as const
 

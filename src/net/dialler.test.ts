@@ -20,7 +20,12 @@ function connectionTo(peer: string) {
   return { connection: connection as unknown as Connection, isAborted: () => calls.length > 0 }
 }
 
-function setUp(peer = 'wanted') {
+function setUp({
+  peer = 'wanted',
+  addresses = ADDRESSES,
+  settings = DEFAULT_SETTINGS,
+  allows = (): boolean => true,
+} = {}) {
   const clock = new ManualClock()
   const dials = new Map<
     Address,
@@ -33,12 +38,12 @@ function setUp(peer = 'wanted') {
     })
   const caller = new AbortController()
   const dialling = dialAny(
-    { clock, log: silentLogger, settings: DEFAULT_SETTINGS, allows: () => true, dial },
-    { addresses: ADDRESSES, peer },
+    { clock, log: silentLogger, settings, allows, dial },
+    { addresses, peer },
     { signal: caller.signal },
   )
   dialling.catch(() => undefined)
-  return { clock, dials, dialling, caller, of: (i: number) => dials.get(ADDRESSES[i] as Address) }
+  return { clock, dials, dialling, caller, of: (i: number) => dials.get(addresses[i] as Address) }
 }
 
 describe('net / dialler', () => {
@@ -98,5 +103,92 @@ describe('net / dialler', () => {
     caller.abort(new Error('enough'))
     await assert.rejects(dialling, /enough/)
     assert.equal(of(0)?.signal.aborted, true)
+  })
+
+  const [tcp, quic] = [parseAddress('/ip4/192.0.2.1/tcp/1'), parseAddress('/ip4/192.0.2.1/udp/1/quic-v1')]
+  const relay = '12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo'
+  const relayed = parseAddress(`/ip4/192.0.2.9/tcp/1/p2p/${relay}/p2p-circuit`)
+  const { dialGraceMs, dialRelayDelayMs } = DEFAULT_SETTINGS
+
+  it('starts QUIC and TCP together, and keeps the preferred one where both come up', async () => {
+    const { clock, dials, dialling, of } = setUp({ addresses: [quic, tcp] })
+    await settle()
+    assert.equal(dials.size, 2)
+    const [first, second] = [connectionTo('wanted'), connectionTo('wanted')]
+    of(0)?.resolve(first.connection)
+    await settle()
+    clock.advance(dialGraceMs - 1)
+    of(1)?.resolve(second.connection)
+    assert.equal(await dialling, second.connection)
+    assert.deepEqual([first.isAborted(), second.isAborted()], [true, false])
+  })
+
+  it('waits for the preferred one no longer than the grace, and not at all once it has failed', async () => {
+    const slow = setUp({ addresses: [quic, tcp] })
+    const up = connectionTo('wanted')
+    await settle()
+    slow.of(0)?.resolve(up.connection)
+    await settle()
+    slow.clock.advance(dialGraceMs)
+    assert.equal(await slow.dialling, up.connection)
+    assert.equal(slow.of(1)?.signal.aborted, true)
+    const failed = setUp({ addresses: [quic, tcp] })
+    await settle()
+    failed.of(1)?.reject(new Error('refused'))
+    failed.of(0)?.resolve(up.connection)
+    assert.equal(await failed.dialling, up.connection)
+  })
+
+  it('takes the preferred one at once, whichever that is by the settings', async () => {
+    const { dialling, of } = setUp({ addresses: [tcp, quic], settings: { ...DEFAULT_SETTINGS, dialPrefer: 'quic' } })
+    const up = connectionTo('wanted')
+    await settle()
+    of(1)?.resolve(up.connection)
+    assert.equal(await dialling, up.connection)
+    assert.equal(of(0)?.signal.aborted, true)
+  })
+
+  it('tries a relay after the direct ways: at once where they have failed, else beside them later', async () => {
+    const patient = setUp({ addresses: [relayed, tcp, quic] })
+    await settle()
+    patient.clock.advance(dialRelayDelayMs - 1)
+    await settle()
+    assert.equal(patient.dials.size, 2)
+    patient.clock.advance(1)
+    await settle()
+    const through = connectionTo('wanted')
+    patient.of(0)?.resolve(through.connection)
+    await settle()
+    patient.clock.advance(dialGraceMs)
+    assert.equal(await patient.dialling, through.connection)
+    const quick = setUp({ addresses: [relayed, tcp, quic] })
+    await settle()
+    for (const i of [1, 2]) quick.of(i)?.reject(new Error('refused'))
+    await settle()
+    quick.of(0)?.resolve(through.connection)
+    assert.equal(await quick.dialling, through.connection)
+  })
+
+  it('drops a peer that is not allowed, and says so', async () => {
+    const { clock, dialling, of } = setUp({ allows: () => false })
+    const { connection, isAborted } = connectionTo('wanted')
+    await settle()
+    of(0)?.resolve(connection)
+    clock.advance(2 * DIAL_STAGGER_MS)
+    await settle()
+    for (const i of [1, 2]) of(i)?.reject(new Error('refused'))
+    await assert.rejects(dialling, { fault: { code: 'NET_PEER_NOT_ALLOWED', peer: 'wanted' } })
+    assert.ok(isAborted())
+  })
+
+  it('closes what is held when its caller gives up in the grace', async () => {
+    const { caller, dialling, of } = setUp({ addresses: [quic, tcp] })
+    const held = connectionTo('wanted')
+    await settle()
+    of(0)?.resolve(held.connection)
+    await settle()
+    caller.abort(new Error('enough'))
+    await assert.rejects(dialling, /enough/)
+    assert.ok(held.isAborted())
   })
 })

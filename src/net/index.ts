@@ -7,7 +7,7 @@ export type { ConnectionEvent, ConnectionFacts, Traffic } from './life/connectio
 export type { HoldReason } from './life/holds.ts'
 export type { ConnectionState } from './life/life.ts'
 export * from './limits.ts'
-export { checkSettings, DEFAULT_SETTINGS, type NetSettings, SETTINGS } from './settings.ts'
+export { checkSettings, type NetSettings } from './settings.ts'
 export * from './relay/limits.ts'
 export type * from './relay/types.ts'
 export type * from './types.ts'

@@ -36,7 +36,8 @@ export class Introductions {
     for (const { id, addresses: texts } of peers) {
       if (this.#deps.isUnwanted(id) || this.#dialling.has(id)) continue
       if (this.#waiting.size >= INTRODUCTIONS_MAX && !this.#waiting.has(id)) continue
-      const addresses = addressesOf(id, texts)
+      // A WebSocket is dialled where somebody here has asked for it: Node sets no bound to what one message of it may hold.
+      const addresses = addressesOf(id, texts).filter(({ transport }) => transport !== 'ws')
       if (addresses.length > 0) this.#waiting.set(id, addresses)
     }
     if (!options.isNews) this.#next()

@@ -229,3 +229,6 @@ export const CARRIED_ENDED_MAX = 256
 
 /** Carriers for streams that nobody here knows, in one session, before that counts as guessing. */
 export const CARRIED_UNKNOWN_MAX = 512
+
+/** Bytes of one WebSocket message that a listener takes: ours are 128 KiB at most. */
+export const WEBSOCKET_MESSAGE_BYTES_MAX = 1024 * 1024

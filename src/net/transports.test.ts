@@ -5,7 +5,7 @@ import { systemRandom } from '#base'
 import { nodeKeyOf } from '#crypto'
 import { createNodeIdentity } from '#identity'
 import { PROTOCOLS } from '#wire'
-import { firstAddress, hasPeers, startHost, within } from '../../test/support/net-hosts.ts'
+import { firstAddress, hasPeers, nextEvent, startHost, within } from '../../test/support/net-hosts.ts'
 import { DEFAULT_SETTINGS } from './settings.ts'
 import { listenable, mountTransports } from './transports.ts'
 import type { Host } from './types.ts'
@@ -91,6 +91,36 @@ describe('net / transports', () => {
     const addresses = [nowhere.replace(gone.id, b.id), ...b.addresses()]
     await a.open(b.id, PROTOCOLS.stage, { addresses }).catch(() => undefined)
     assert.equal(a.peers()[0]?.path.transport, 'quic')
+  })
+
+  it('tells whom it refuses why, and whom it leaves, over each of them', async test => {
+    for (const listen of [QUIC, WS]) {
+      const host = await startHost(test, { listen: [listen], secret: 'the secret', planePort: 'off' })
+      const stranger = await startHost(test, { listen: [], secret: 'another one' })
+      const fault = { code: 'NET_NOT_ADMITTED', peer: host.id, reason: 'proof-wrong', by: 'peer' }
+      await assert.rejects(stranger.connect(firstAddress(host)), { fault })
+      const friend = await startHost(test, { listen: [], secret: 'the secret' })
+      await friend.connect(firstAddress(host))
+      const left = nextEvent(friend, event => event.kind === 'left')
+      await within('the end', host.stop())
+      await left
+    }
+  })
+
+  it('has an address for each transport, wildcards expanded, with the same number for TCP and UDP where that is asked', async test => {
+    const first = await startHost(test, { listen: ['/ip4/0.0.0.0/tcp/0', '/ip4/0.0.0.0/udp/0/quic-v1'], secret: 's' })
+    const port = /\/tcp\/(\d+)/.exec(firstAddress(first))?.[1]
+    await first.stop()
+    const listen = [`/ip4/0.0.0.0/tcp/${port}`, `/ip4/0.0.0.0/udp/${port}/quic-v1`]
+    const host = await startHost(test, { listen, secret: 's' })
+    const addresses = host.addresses()
+    assert.ok(addresses.some(address => address.includes(`/tcp/${port}/`)))
+    assert.ok(addresses.some(address => address.includes(`/udp/${port}/quic-v1/`)))
+    for (const address of addresses) {
+      assert.doesNotMatch(address, /\/0\.0\.0\.0\//)
+      const other = await startHost(test, { listen: [], secret: 's' })
+      assert.equal(await other.connect(address), host.id)
+    }
   })
 
   it('refuses addresses that the mode rules out, with a sentence', async test => {

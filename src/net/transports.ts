@@ -32,7 +32,7 @@ export async function mountTransports({ mode, key, settings }: MountOptions): Pr
   const kinds = new Set<Transport>()
   // The first address that people see is that of TCP.
   if (mode !== 'quic') {
-    transports.push(tcpOf(settings), webSocket({ writeBytesMax: settings.streamWriteBytes }))
+    transports.push(tcpOf(settings), webSocketOf(settings))
     kinds.add('tcp').add('ws')
   }
   const addon = mode === 'tcp' ? { missing: 'not wanted' } : await quicFor(key)
@@ -63,6 +63,11 @@ function tcpOf(settings: NetSettings): (components: Components) => LibP2pTranspo
     transport.dial = (address, options) => dial(address, { ...options, ...socket })
     return transport
   }
+}
+
+function webSocketOf(settings: NetSettings): (components: Components) => LibP2pTransport {
+  const { streamWriteBytes, connectionsMax, admissionTimeoutMs } = settings
+  return webSocket({ writeBytesMax: streamWriteBytes, connectionsMax, timeoutMs: admissionTimeoutMs })
 }
 
 /**

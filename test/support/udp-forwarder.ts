@@ -1,7 +1,6 @@
 /** Stands between two ends of UDP on loopback, as a NAT does: one client, whose port towards the server can change. */
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
-import type { AddressInfo } from 'node:net'
 
 export type UdpForwarder = {
   /** Where the client sends to. */
@@ -37,7 +36,7 @@ export async function startUdpForwarder(test: Cleaner, serverPort: number): Prom
     for (const socket of sockets) socket.close()
   })
   return {
-    port: (inside.address() as AddressInfo).port,
+    port: inside.address().port,
     rebind: async () => {
       const before = outside
       outside = await open()
