@@ -131,7 +131,11 @@ describe('attack: relay', () => {
     }
     await assert.rejects(within('the cut', flood()))
     await Promise.all(left)
-    for (const end of [host, other]) assert.deepEqual(end.peers().map(({ id }) => id), [node.id])
+    for (const end of [host, other])
+      assert.deepEqual(
+        end.peers().map(({ id }) => id),
+        [node.id],
+      )
     const { relay } = await node.process.client.status()
     assert.deepEqual(relay?.serving.circuits, [])
     assert.ok(relay.serving.bytes <= 3 * RELAY_CIRCUIT_BYTES_MAX)

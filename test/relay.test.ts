@@ -56,7 +56,10 @@ test('two nodes that know only a relay run a generation through it', async () =>
   }
   for (const node of [a, b]) {
     const { relay: own, addresses } = await node.client.status()
-    assert.deepEqual(own?.held.map(held => held.relay), [relay.ready.peer])
+    assert.deepEqual(
+      own?.held.map(held => held.relay),
+      [relay.ready.peer],
+    )
     assert.ok(addresses.length > 0 && addresses.every(address => address.includes('/p2p-circuit/')))
     assert.equal((await node.client.peers()).find(({ peer }) => peer === relay.ready.peer)?.relay?.isOurs, true)
   }
