@@ -32,3 +32,6 @@ export const TYPED_CHARS_MAX = 4_096
 
 /** Lines over which the words of a seed phrase may be spread. */
 export const PHRASE_LINES_MAX = 24
+
+/** Bytes of a file with settings of the network. */
+export const NET_CONFIG_BYTES_MAX = 64 * 1024

@@ -236,7 +236,7 @@ test('up turns its options into the configuration of a node', async t => {
   const [config] = configs
   assert.deepEqual(config?.layers, { kind: 'range', layers: { first: 2, last: 5 } })
   assert.deepEqual(config?.peers, ['/ip4/10.0.0.1/tcp/1', '/dns/x/tcp/2'])
-  assert.deepEqual(config?.listen, ['/ip4/127.0.0.1/tcp/0'])
+  assert.deepEqual(config?.listen, ['/ip4/127.0.0.1/tcp/0', '/ip4/127.0.0.1/udp/0/quic-v1'])
   assert.deepEqual([config?.trust, config?.plugins], [trusted, [resolve('a.mjs'), '/b.ts']])
   assert.equal(config?.model, '/built-in.gguf')
   assert.deepEqual(config?.engine, { threads: 2, device: 'auto' })

@@ -5,25 +5,15 @@ import { join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { codeOf, type LogLevel, messageOf, repeat, TimeoutError, withDeadline } from '#base'
 import type { LayerChoice, NodeConfig } from '#node'
-import type { RelayMode } from '#wire'
+
 import { addDataDirOption, type DataDirFlags, dataDirOf } from './data-dir.ts'
 import { addEngineOptions, type EngineFlags, engineConfig, SLOTS_DEFAULT } from './engine-options.ts'
 import { CliError, usageError } from './errors.ts'
 import { addKeyOption, keyConfig, type KeyFlags } from './key-options.ts'
 import { STOP_MS_MAX } from './limits.ts'
 import { modelFile } from './model-file.ts'
-import {
-  collect,
-  integerIn,
-  LOG_LEVELS,
-  parseApiAddress,
-  parseLayers,
-  parseListen,
-  parseMultiaddr,
-  parsePeerId,
-  parsePlanePort,
-  parseRegion,
-} from './parse.ts'
+import { addNetOptions, type NetFlags, netConfig } from './net-options.ts'
+import { collect, integerIn, LOG_LEVELS, parseApiAddress, parseLayers, parsePeerId } from './parse.ts'
 import { addPassphraseOption, type PassphraseFlags } from './passphrase.ts'
 import { readSecret } from './secret.ts'
 import { abortOnSignal, type Interruption } from './signals.ts'
@@ -33,15 +23,11 @@ import { createUpPrinter, type UpPrinter } from './up-printer.ts'
 type UpFlags = DataDirFlags &
   EngineFlags &
   KeyFlags &
+  NetFlags &
   PassphraseFlags & {
     readonly model?: string
     readonly layers: LayerChoice
     readonly expectNodes?: number
-    readonly peer?: readonly string[]
-    readonly listen?: readonly string[]
-    readonly planePort: number | 'off'
-    readonly relay: RelayMode
-    readonly region?: string
     readonly api: ReturnType<typeof parseApiAddress>
     readonly temporary?: boolean
     readonly secretFile?: string
@@ -58,8 +44,6 @@ type UpFlags = DataDirFlags &
 /** How often a node that waits for others looks whether its model is served whole now. */
 const HEALTH_PERIOD_MS = 500
 
-const LISTEN_DEFAULT = '/ip4/127.0.0.1/tcp/0'
-
 export function addUp(program: Command, deps: CliDeps): void {
   const command = program
     .command('up')
@@ -71,32 +55,11 @@ export function addUp(program: Command, deps: CliDeps): void {
         .default({ kind: 'auto', nodes: 1 } satisfies LayerChoice, 'auto'),
     )
     .option('--expect-nodes <count>', 'with --layers auto: wait for this many nodes, then share out', integerIn(1, 64))
-    .option('--peer <address>', 'connect to this node, and stay connected (repeatable)', collect(parseMultiaddr))
-    .option(
-      '--listen <address>',
-      `accept peers here (repeatable; default: ${LISTEN_DEFAULT}), or none`,
-      collect(parseListen),
-    )
-    .addOption(
-      new Option('--relay <mode>', 'carry the bytes of nodes that others cannot dial; auto: once this node is public')
-        .choices(['on', 'off', 'auto'] satisfies RelayMode[])
-        .default('auto' satisfies RelayMode),
-    )
-    .option(
-      '--region <name>',
-      'where this node is, in your words: relays of the region are liked a bit more',
-      parseRegion,
-    )
-    .addOption(
-      new Option('--plane-port <port>', 'take fast streams of peers at this TCP port; 0: any that is free; or off')
-        .argParser(parsePlanePort)
-        .default(0, '0'),
-    )
-    .addOption(
-      new Option('--api <host:port>', 'serve the OpenAI-compatible API here, or none')
-        .argParser(parseApiAddress)
-        .default({ host: '127.0.0.1', port: 11_435 }, '127.0.0.1:11435'),
-    )
+  addNetOptions(command).addOption(
+    new Option('--api <host:port>', 'serve the OpenAI-compatible API here, or none')
+      .argParser(parseApiAddress)
+      .default({ host: '127.0.0.1', port: 11_435 }, '127.0.0.1:11435'),
+  )
   addDataDirOption(command)
   addKeyOption(command)
   addPassphraseOption(command)
@@ -134,7 +97,8 @@ async function up(deps: CliDeps, flags: UpFlags): Promise<void> {
   const dataDir = flags.temporary === true ? await mkdtemp(join(tmpdir(), 'koinon-')) : dataDirOf(deps, flags)
   const stopping = watchForStop(deps, flags)
   try {
-    const config = { ...nodeConfig(deps, dataDir, flags), ...(await keyConfig(deps, flags, dataDir)) }
+    const base = nodeConfig(deps, dataDir, flags)
+    const config: NodeConfig = { ...base, ...(await netConfig(flags)), ...(await keyConfig(deps, flags, dataDir)) }
     const served = await deps.serve(config, {
       ...(flags.api === 'none' ? {} : { api: flags.api }),
       hasLocalSocket: true,
@@ -213,18 +177,13 @@ function watchForStop(deps: CliDeps, flags: Pick<UpFlags, 'exitWithParent'>): In
   }
 }
 
-function nodeConfig(deps: CliDeps, dataDir: string, flags: UpFlags): NodeConfig {
+function nodeConfig(deps: CliDeps, dataDir: string, flags: UpFlags): Omit<NodeConfig, 'peers' | 'listen'> {
   const secret = readSecret(deps.env, flags.secretFile)
   const model = flags.model === undefined ? deps.builtInModel : (modelFile(deps, flags.model) ?? resolve(flags.model))
   return {
     dataDir,
     model,
     layers: withExpectedNodes(flags.layers, flags.expectNodes),
-    peers: flags.peer ?? [],
-    listen: flags.listen?.includes('none') === true ? [] : (flags.listen ?? [LISTEN_DEFAULT]),
-    planePort: flags.planePort,
-    relay: flags.relay,
-    ...(flags.region === undefined ? {} : { region: flags.region }),
     mdns: flags.mdns === true,
     hybridSignatures: flags.hybridSignatures === true,
     trust: flags.trust ?? [],

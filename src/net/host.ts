@@ -15,15 +15,17 @@ import {
   type ProtocolId,
   type RefusalReason,
 } from '#wire'
-import { AddressNews } from './address-news.ts'
-import { type Address, addressesOf, decodeAddress, isLoopback, parseAddress } from './address.ts'
+import { Acquaintances, targetOf } from './acquaintances.ts'
+import { addressesOf, decodeAddress, parseAddress } from './address.ts'
 import { Connector } from './connector.ts'
 import type { DialTarget } from './dialler.ts'
 import { lost, NetError, stopped } from './errors.ts'
-import { Introductions } from './introductions.ts'
-import { keepConnected } from './keeper.ts'
-import { createNode, type Node } from './libp2p.ts'
-import { KEPT_ADDRESSES_MAX, RECORD_LIFE_MS } from './limits.ts'
+import type { Node } from './libp2p.ts'
+import { Breakers } from './life/breakers.ts'
+import { type ConnectionEvent, Connections } from './life/connections.ts'
+import type { HoldReason } from './life/holds.ts'
+import { RECORD_LIFE_MS } from './limits.ts'
+import { OwnAddresses } from './own-addresses.ts'
 import { Paths } from './paths.ts'
 import { type PeerGuard, subjectsOf } from './peer-guard.ts'
 import { fitting, PeerRecords } from './peer-records.ts'
@@ -32,8 +34,9 @@ import { DataPlane } from './plane/data-plane.ts'
 import type { Session, SessionOwner } from './session.ts'
 import { Relay } from './relay/relay.ts'
 import { Sessions } from './sessions.ts'
+import type { NetSettings } from './settings.ts'
 import { type StreamHandler, Streams } from './streams.ts'
-import type { Host, HostMessage, HostOptions, Peer, PeerEvent } from './types.ts'
+import type { Host, HostMessage, HostNetwork, HostOptions, LostPeer, Peer, PeerEvent } from './types.ts'
 
 export type HostDeps = {
   readonly clock: Clock
@@ -55,33 +58,26 @@ export type HostDeps = {
   readonly offer?: NodeOffer
 }
 
-/** Makes a host that has not been started. */
-export async function createHost(deps: HostDeps, options: HostOptions): Promise<Host> {
-  const host: { current?: Libp2pHost } = {}
-  const node = await createNode({
-    key: deps.identity.privateKey,
-    listen: options.listen,
-    mdns: options.mdns,
-    refusesInbound: from => host.current?.sessions.refusesInbound(from) ?? true,
-    onConnection: connection => host.current?.sessions.onConnection(connection),
-    onFound: peer => host.current?.onFound(peer.id.toString(), peer.multiaddrs.map(String)),
-  })
-  host.current = new Libp2pHost({ ...deps, node }, options)
-  return host.current
+/** With what `createHost` has made of the options. */
+export type HostParts = HostDeps & {
+  readonly node: Node
+  readonly settings: NetSettings
+  readonly allows: (peer: string) => boolean
 }
 
-class Libp2pHost implements Host {
+export class Libp2pHost implements Host {
   readonly id: string
   readonly sessions: Sessions
   readonly relay: Relay
-  readonly #deps: HostDeps & { readonly node: Node }
+  readonly #deps: HostParts
   readonly #options: HostOptions
   readonly #paths = new Paths()
   readonly #table: PeerTable
-  readonly #introductions: Introductions
-  readonly #news: AddressNews
+  readonly #life: Connections<Session>
+  readonly #breakers: Breakers
+  readonly #own: OwnAddresses
+  readonly #acquaintances: Acquaintances
   readonly #connector: Connector
-  readonly #kept = new Map<string, Promise<void>>()
   readonly #stopping = new AbortController()
   readonly #messageListeners = new Set<(message: HostMessage) => void>()
   #party: Party
@@ -92,7 +88,7 @@ class Libp2pHost implements Host {
   #isStarted = false
   #stopped: Promise<void> | undefined
 
-  constructor(deps: HostDeps & { readonly node: Node }, options: HostOptions) {
+  constructor(deps: HostParts, options: HostOptions) {
     this.#deps = deps
     this.#options = options
     this.id = deps.node.libp2p.peerId.toString()
@@ -106,11 +102,24 @@ class Libp2pHost implements Host {
     }
     // The peer id of connections stays until the next start, and with it the key that speaks for its addresses.
     this.#records = new PeerRecords({ ...deps, signer: identity.provider })
-    this.#news = new AddressNews(deps)
-    this.#table = new PeerTable(deps, { self: this.id })
+    const { settings } = deps
+    this.#life = new Connections(
+      { ...deps, peerCount: () => this.#table.size, isPreferred: session => this.#table.isPreferred(session) },
+      settings,
+    )
+    const life = this.#life
+    this.#breakers = new Breakers(deps, settings)
+    this.#table = new PeerTable({ ...deps, life }, { self: this.id })
     const { secret } = options
     this.sessions = new Sessions(
-      { ...deps, paths: this.#paths, owner: this.#owner, party: () => this.#party, stopping: this.#stopping.signal },
+      {
+        ...deps,
+        life,
+        paths: this.#paths,
+        owner: this.#owner,
+        party: () => this.#party,
+        stopping: this.#stopping.signal,
+      },
       { secret },
     )
     this.#connector = new Connector({
@@ -123,6 +132,8 @@ class Libp2pHost implements Host {
           : this.relay.dial(address, options),
       adopt: (pipe, options) => deps.node.adopt(pipe, options),
       paths: this.#paths,
+      breakers: this.#breakers,
+      transports: deps.node.transports,
       isHere: peer => this.#table.has(peer),
       sessionOf: (connection, options) => this.sessions.dialled(connection, options),
     })
@@ -132,16 +143,35 @@ class Libp2pHost implements Host {
       libp2p: deps.node.libp2p,
       plane: this.#plane,
       sessionOf: connection => this.sessions.get(connection),
+      preferred: peer => this.#table.session(peer),
+      offerOf: peer => this.#table.offer(peer),
+      reconnect: (peer, options) => this.#acquaintances.reconnect(peer, options),
+      onDead: session => session.end(lost(session.peer)),
+      onGone: peer => this.#acquaintances.forget(peer),
       guestCount: () => this.sessions.inPhase('guest').length,
       onFault: (session, reason) => this.#onFault(session, reason),
     })
     this.relay = this.#createRelay()
-    this.#introductions = new Introductions({
-      clock: deps.clock,
-      random: deps.random,
-      isUnwanted: peer => peer === this.id || this.#table.has(peer) || !this.#table.hasRoom(peer),
-      connect: (peer, addresses) => this.#connectFor({ peer, addresses }, {}),
-    })
+    this.#own = new OwnAddresses(
+      { self: this.id, listening: () => deps.node.listening(), relayed: () => this.relay.addresses() },
+      options.listen,
+    )
+    this.#acquaintances = new Acquaintances(
+      {
+        ...deps,
+        self: this.id,
+        table: this.#table,
+        records: this.#records,
+        mayDial: peer =>
+          deps.allows(peer) &&
+          deps.guard.refuses([peer]) === undefined &&
+          this.#breakers.restsForMs(peer) === undefined,
+        connect: (target, connecting) => this.#connectFor(target, connecting),
+        hold: (peer, reason) => this.hold(peer, reason),
+        stopping: this.#stopping.signal,
+      },
+      { meets: this.#meets },
+    )
     this.#offer = deps.offer ?? {
       agent: AGENT,
       addresses: [],
@@ -169,6 +199,7 @@ class Libp2pHost implements Host {
     this.#streams.handle(PROTOCOLS.relay, stream => this.relay.accept(stream))
     this.relay.start()
     this.#isStarted = true
+    void this.#life.run({ signal: this.#stopping.signal })
     await this.#records.make(this.addresses())
     void repeat(this.#deps.clock, () => this.#records.make(this.addresses()), {
       periodMs: RECORD_LIFE_MS / 4,
@@ -182,45 +213,16 @@ class Libp2pHost implements Host {
   }
 
   addresses(): readonly string[] {
-    return this.#withRelays(this.#listening())
-  }
-
-  #listening(): string[] {
-    const all = this.#deps.node.listening().map(target => `${target.toString()}/p2p/${this.id}`)
-    const decoded = all.map(decodeAddress).filter(address => address !== undefined)
-    // A wildcard has become every interface; nobody else can use the loopback one.
-    const distant = decoded.filter(address => !isLoopback(address))
-    const useful = distant.length > 0 && this.#isWildcard() ? distant : decoded
-    return useful.map(address => address.text).slice(0, PEER_ADDRESSES_MAX)
-  }
-
-  /** The addresses with those through the relays that are held now, and with no other such. */
-  #withRelays(addresses: readonly string[]): string[] {
-    const relayed = this.relay.addresses()
-    const own = addresses.filter(address => !address.includes('/p2p-circuit'))
-    return [...own.slice(0, PEER_ADDRESSES_MAX - relayed.length), ...relayed]
+    return this.#own.all()
   }
 
   async connect(address: string, options: { readonly signal?: AbortSignal } = {}): Promise<string> {
-    const parsed = parseAddress(address)
-    const target = { addresses: [parsed], ...(parsed.peer === undefined ? {} : { peer: parsed.peer }) }
-    return this.#connectFor(target, options)
+    return this.#connectFor(targetOf(parseAddress(address)), options)
   }
 
   keepConnected(addresses: readonly string[]): void {
     this.#assertRuns()
-    const { clock, random, log } = this.#deps
-    for (const address of addresses.map(parseAddress)) {
-      if (this.#kept.has(address.text) || address.peer === this.id || this.#kept.size >= KEPT_ADDRESSES_MAX) continue
-      const deps = {
-        clock,
-        random,
-        log,
-        connect: (kept: Address) => this.connect(kept.text),
-        gone: (peer: string, options: { readonly signal: AbortSignal }) => this.#table.left(peer, options),
-      }
-      this.#kept.set(address.text, keepConnected(deps, address, { signal: this.#stopping.signal }))
-    }
+    this.#acquaintances.keep(addresses)
   }
 
   async open(
@@ -237,7 +239,7 @@ class Libp2pHost implements Host {
     }
     const session = this.#table.session(peer)
     if (session === undefined) throw lost(peer)
-    return this.#streams.open(session, protocol, { ...options, planePort: this.#table.offer(peer)?.planePort })
+    return this.#streams.open(session, protocol, options)
   }
 
   handle(protocol: ProtocolId, handler: StreamHandler): void {
@@ -252,8 +254,36 @@ class Libp2pHost implements Host {
     return this.#table.peers()
   }
 
-  onPeer(listener: (event: PeerEvent) => void): void {
-    this.#table.onPeer(listener)
+  onPeer(listener: (event: PeerEvent) => void): () => void {
+    return this.#table.onPeer(listener)
+  }
+
+  onConnection(listener: (event: ConnectionEvent) => void): () => void {
+    return this.#life.onConnection(listener)
+  }
+
+  onLost(listener: (lost: LostPeer) => void): () => void {
+    return this.#acquaintances.lost.add(listener)
+  }
+
+  hold(peer: string, reason: HoldReason): () => void {
+    return this.#life.hold(peer, reason)
+  }
+
+  network(): HostNetwork {
+    const planePort = this.#plane?.port
+    return {
+      listening: this.#deps.node.listening().map(String),
+      addresses: this.addresses(),
+      ...(planePort === undefined ? {} : { planePort }),
+      connections: this.#life.facts(),
+      breakers: this.#breakers.facts(),
+      settings: this.#deps.settings,
+    }
+  }
+
+  onGone(listener: (peer: string) => void): () => void {
+    return this.#acquaintances.gone.add(listener)
   }
 
   onMessage(listener: (message: HostMessage) => void): void {
@@ -288,14 +318,14 @@ class Libp2pHost implements Host {
   }
 
   onFound(peer: string, addresses: readonly string[]): void {
-    this.#introductions.add([{ id: peer, addresses: addresses.slice(0, PEER_ADDRESSES_MAX) }], { isNews: false })
+    this.#acquaintances.found([{ id: peer, addresses: addresses.slice(0, PEER_ADDRESSES_MAX) }])
   }
 
   readonly #owner: SessionOwner = {
     hasRoom: session => this.#table.hasRoom(session.peer),
     offer: () => ({
       ...this.#offer,
-      addresses: this.#withRelays(this.#offer.addresses.length > 0 ? this.#offer.addresses : this.#listening()),
+      addresses: this.#own.withRelays(this.#offer.addresses.length > 0 ? this.#offer.addresses : this.#own.listening()),
       ...(this.relay.offer() === undefined ? {} : { relay: this.relay.offer() }),
       ...(this.#plane?.port === undefined ? {} : { planePort: this.#plane.port }),
     }),
@@ -304,17 +334,17 @@ class Libp2pHost implements Host {
     onJoined: (session, announcement) => {
       const { guard } = this.#deps
       guard.succeeded(subjectsOf(session))
+      this.#breakers.succeeded(session.peer)
       this.sessions.onJoined(session)
       const isNew = this.#table.join(session, announcement)
-      if (this.#isNews(session.peer, announcement.record) || isNew) this.#introduceToOthers(session.peer)
+      this.#streams.sessionJoined(session)
+      this.#acquaintances.joined(session.peer, announcement.record, { isNew })
     },
     onOffer: (session, announcement) => {
       this.#table.update(session, announcement)
-      if (this.#isNews(session.peer, announcement.record)) this.#introduceToOthers(session.peer)
+      this.#acquaintances.joined(session.peer, announcement.record, { isNew: false })
     },
-    onIntroduced: (peers, options) => {
-      if (this.#meets) this.#introductions.add(this.#records.verified(peers), options)
-    },
+    onIntroduced: (peers, options) => this.#acquaintances.introduced(peers, options),
     onMessage: (session, message) => {
       for (const listener of this.#messageListeners) listener({ peer: session.peer, ...message })
     },
@@ -323,21 +353,12 @@ class Libp2pHost implements Host {
       this.#table.update(session)
       if (this.#table.isRedundant(session, this.#deps.clock.monotonic())) session.end(lost(session.peer))
     },
-    onEnded: session => this.#onEnded(session),
+    onUsed: session => this.#life.used(session),
+    onEnded: (session, ended) => this.#onEnded(session, ended),
   }
 
   get #meets(): boolean {
     return this.#options.meet ?? this.#options.secret !== undefined
-  }
-
-  #isNews(peer: string, record: Uint8Array | undefined): boolean {
-    return this.#meets && this.#news.isNews(peer, this.#records.addressesOf(peer, record))
-  }
-
-  #introduceToOthers(newcomer: string): void {
-    const known = this.#meets ? this.#table.knownPeer(newcomer) : undefined
-    if (known === undefined) return
-    for (const { id } of this.peers()) if (id !== newcomer) this.#table.session(id)?.introduce([known])
   }
 
   #onFault(session: Session, reason: RefusalReason): void {
@@ -352,9 +373,19 @@ class Libp2pHost implements Host {
     return this.#connector.connect(target, options)
   }
 
-  #onEnded(session: Session): void {
-    if (this.#table.leave(session)) this.#plane?.forget(session.peer)
-    this.sessions.onEnded(session)
+  #onEnded(session: Session, { error, code }: Parameters<SessionOwner['onEnded']>[1]): void {
+    const { peer } = session
+    const addresses = this.#table.addresses(peer)
+    // Those who hear that the peer has left give up their holds.
+    const lost = { peer, addresses, holds: this.#life.holdsOf(peer), ...(code === undefined ? {} : { code }) }
+    const hasLeft = this.#table.leave(session)
+    this.sessions.onEnded(session, code)
+    if (!hasLeft) return
+    this.#plane?.forget(peer)
+    // Who was sent away, or said goodbye, is not waited for.
+    const isFinal = error.code === 'NET_NOT_ADMITTED' || this.#stopping.signal.aborted
+    this.#streams.peerLeft(session, { isFinal })
+    this.#acquaintances.left(lost)
   }
 
   #createRelay(): Relay {
@@ -372,7 +403,7 @@ class Libp2pHost implements Host {
         connector: () => this.#connector,
         adopt: (pipe, options) => this.#deps.node.adopt(pipe, options),
         open,
-        listening: () => this.#listening(),
+        listening: () => this.#own.listening(),
         onChange: () => this.#announceAll(),
         onAddresses: () => void this.#onOwnAddresses(),
         stopping: this.#stopping.signal,
@@ -401,23 +432,21 @@ class Libp2pHost implements Host {
     const { listen, planePort = 0 } = this.#options
     const addresses = listen.map(decodeAddress).filter(address => address !== undefined)
     const hosts = [...new Set(addresses.map(({ host }) => host))]
-    if (planePort === 'off') return undefined
-    const { clock, log } = this.#deps
+    // Its sockets are TCP's.
+    if (planePort === 'off' || !this.#deps.node.transports.has('tcp')) return undefined
+    const { clock, random, log } = this.#deps
     return new DataPlane(
       {
         clock,
+        random,
         log,
         sessions: () => this.sessions,
         refuses: from => this.sessions.subjectOfNewcomer(from) === undefined,
         serves: protocol => this.#streams.serves(protocol),
-        onStream: stream => void this.#streams.serve(stream),
+        onStream: (stream, session) => void this.#streams.serve(stream, session),
       },
       { hosts, port: planePort },
     )
-  }
-
-  #isWildcard(): boolean {
-    return this.#options.listen.some(text => ['0.0.0.0', '::'].includes(decodeAddress(text)?.host ?? ''))
   }
 
   #assertRuns(): void {
@@ -426,12 +455,12 @@ class Libp2pHost implements Host {
 
   async #stop(): Promise<void> {
     this.#stopping.abort(stopped())
-    this.#introductions.clear()
     await this.relay.stop()
     const sessions = [...this.sessions]
     for (const session of sessions) session.refuse('stopping')
-    await Promise.allSettled([...this.#kept.values(), this.#connector.settled()])
+    await Promise.all([this.#acquaintances.stop(), this.#connector.settled()])
     await Promise.all(sessions.map(session => session.ended()))
+    await this.#streams.stop()
     await this.#plane?.stop()
     await this.#deps.node.stop()
   }

@@ -8,6 +8,8 @@ export type ViewDeps = {
   readonly host: Pick<Host, 'id' | 'peers' | 'addresses'>
   /** Our own offer as it is now. */
   readonly ownOffer: () => NodeOffer
+  /** Routes of the generations that entered here and run now. */
+  readonly routes: () => readonly (readonly RouteHop[])[]
 }
 
 export class SwarmView {
@@ -20,6 +22,7 @@ export class SwarmView {
   /** Every stage of the model that somebody serves, our own first. */
   routeOffers(model: string): RouteOffer[] {
     const { host, ownOffer } = this.#deps
+    const inFlight = this.#inFlight()
     const of = (stages: readonly StageOffer[]): StageOffer[] => stages.filter(stage => stage.model === model)
     const own = of(ownOffer().stages).map(stage => ({
       peer: host.id,
@@ -27,6 +30,7 @@ export class SwarmView {
       stage,
       rttMs: 0,
       isSelf: true,
+      inFlight: inFlight.get(host.id) ?? 0,
     }))
     const others = host.peers().flatMap(peer =>
       of(peer.offer.stages).map(stage => ({
@@ -35,9 +39,19 @@ export class SwarmView {
         stage,
         ...(peer.rttMs === undefined ? {} : { rttMs: peer.rttMs }),
         isSelf: false,
+        inFlight: inFlight.get(peer.id) ?? 0,
+        isSilent: peer.pingFailures > 0,
       })),
     )
     return [...own, ...others]
+  }
+
+  #inFlight(): ReadonlyMap<string, number> {
+    const counts = new Map<string, number>()
+    for (const route of this.#deps.routes()) {
+      for (const { peer } of route) counts.set(peer, (counts.get(peer) ?? 0) + 1)
+    }
+    return counts
   }
 
   /** Ranges of the model that peers serve: what a new stage here would stand beside. */
@@ -71,6 +85,7 @@ export class SwarmView {
       ...peer.protocol,
       addresses: addressesOf(peer),
       direction: peer.direction,
+      path: peer.path,
       connectedMs: Math.max(0, now - peer.connectedAt),
       ...(peer.rttMs === undefined ? {} : { rttMs: peer.rttMs }),
       streams: peer.streams,

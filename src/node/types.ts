@@ -1,6 +1,7 @@
 /** A whole node, as the surfaces (HTTP API, command line) see it. */
 import type { EngineOptions } from '#engine'
 import type { KeySource } from '#keyring'
+import type { NetSettings, TransportMode } from '#net'
 import type { Attachment } from '#protocol'
 import type { Clock, LayerRange, Logger, Random } from '#base'
 import type {
@@ -31,6 +32,12 @@ export type NodeConfig = {
   readonly listen: readonly string[]
   /** TCP port of the data plane; 0: any that is free; 'off': streams go over libp2p alone. @default 0 */
   readonly planePort?: number | 'off'
+  /** What connections run on. @default 'dual' */
+  readonly transport?: TransportMode
+  /** Settings of the network that are not the defaults. */
+  readonly settings?: Partial<NetSettings>
+  /** Peer ids: where there are any, nobody else is dialled or let in. */
+  readonly allow?: readonly string[]
   /** Relay for nodes that others cannot dial; 'auto': once this node is known to be public. @default 'auto' */
   readonly relay?: RelayMode
   /** Where in the world this node is, in words of its owner's choice: a hint for the choice of relays. */

@@ -205,6 +205,8 @@ export type PeerSummary = {
   readonly agent: string
   readonly addresses: readonly string[]
   readonly direction: 'inbound' | 'outbound'
+  /** How the connection came about, what it runs on, and through which relay. */
+  readonly path: { readonly kind: string; readonly transport: string; readonly via?: string }
   readonly connectedMs: number
   readonly rttMs?: number
   /** Open streams with the peer: over the data plane, and over libp2p. */

@@ -18,6 +18,9 @@ export const PROTOCOLS = {
 } as const
 export type ProtocolId = (typeof PROTOCOLS)[keyof typeof PROTOCOLS]
 
+/** Protocols whose streams outlive the connection that carries them. Both sides must agree, so it is part of the protocol. */
+export const CARRIED_PROTOCOLS: ReadonlySet<string> = new Set([PROTOCOLS.stage, PROTOCOLS.bulk])
+
 /** The version byte of a frame. */
 export const FRAME_VERSION = 1
 
