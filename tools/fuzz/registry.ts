@@ -14,6 +14,7 @@ import { handshakes } from './pure/handshakes.ts'
 import { jsonMessages } from './pure/json-messages.ts'
 import { keyFiles } from './pure/key-files.ts'
 import { reassembly } from './pure/reassembly.ts'
+import { relayStreams } from './pure/relay-streams.ts'
 import { replayStates } from './pure/replay-states.ts'
 import { resumptions } from './pure/resumptions.ts'
 import { sealedStreams } from './pure/sealed-streams.ts'
@@ -37,6 +38,7 @@ export const FUZZERS: readonly Fuzzer[] = [
   reassembly,
   jsonMessages,
   stageStreams,
+  relayStreams,
   addresses,
   datagrams,
   liveHellos,

@@ -1,5 +1,5 @@
 /**
- * How often each peer may ask a relay for something. The table is bounded, and a peer leaves it only once its buckets are
+ * How often each peer may ask a relay for something, and a relay us. The table is bounded, and a peer leaves it only once its buckets are
  * full: going and coming back does not fill them. Those who find no place in it share one set.
  */
 import type { Clock } from '#base'
@@ -8,11 +8,13 @@ import {
   RELAY_CONNECT_BURST,
   RELAY_CONNECTS_PER_SECOND,
   RELAY_COUNTED_PEERS_MAX,
+  RELAY_INCOMING_BURST,
+  RELAY_INCOMING_PER_SECOND,
   RELAY_RESERVE_BURST,
   RELAY_RESERVE_REFILL_MS,
 } from './limits.ts'
 
-type Asked = { readonly reserve: TokenBucket; readonly connect: TokenBucket }
+type Asked = { readonly reserve: TokenBucket; readonly connect: TokenBucket; readonly incoming: TokenBucket }
 
 export class RelayAsks {
   readonly #clock: Clock
@@ -40,7 +42,7 @@ export class RelayAsks {
     if (known !== undefined) return known
     if (this.#peers.size >= RELAY_COUNTED_PEERS_MAX) {
       for (const [other, asked] of this.#peers) {
-        if (asked.reserve.isFull && asked.connect.isFull) this.#peers.delete(other)
+        if (Object.values(asked).every(bucket => bucket.isFull)) this.#peers.delete(other)
       }
       if (this.#peers.size >= RELAY_COUNTED_PEERS_MAX) return this.#shared
     }
@@ -54,6 +56,7 @@ export class RelayAsks {
     return {
       reserve: new TokenBucket(deps, { tokensMax: RELAY_RESERVE_BURST, perSecond: 1000 / RELAY_RESERVE_REFILL_MS }),
       connect: new TokenBucket(deps, { tokensMax: RELAY_CONNECT_BURST, perSecond: RELAY_CONNECTS_PER_SECOND }),
+      incoming: new TokenBucket(deps, { tokensMax: RELAY_INCOMING_BURST, perSecond: RELAY_INCOMING_PER_SECOND }),
     }
   }
 }

@@ -7,6 +7,7 @@ import type { AdoptOptions, BytePipe } from '../adopt.ts'
 import type { Adoption } from '../connector.ts'
 import { NetError } from '../errors.ts'
 import { ADMISSION_TIMEOUT_MS } from '../limits.ts'
+import { RelayAsks } from './asks.ts'
 import { CircuitPipe } from './circuit-pipe.ts'
 import { RELAY_OWN_CIRCUITS_MAX } from './limits.ts'
 import { expectAnswer, relayRefused } from './refusals.ts'
@@ -35,9 +36,12 @@ export type RelayClientDeps = {
 export class RelayClient {
   readonly #deps: RelayClientDeps
   readonly #circuits = new Set<CircuitPipe>()
+  /** A relay that we trust with our address is not trusted with our processor. */
+  readonly #asks: RelayAsks
 
   constructor(deps: RelayClientDeps) {
     this.#deps = deps
+    this.#asks = new RelayAsks(deps)
   }
 
   circuits(): OwnCircuit[] {
@@ -76,7 +80,8 @@ export class RelayClient {
     const relay = stream.peer
     const { peer, session } = message
     const isWanted = this.#deps.holds(relay, session) && this.#deps.isDirect(relay) && peer !== self && peer !== relay
-    if (!isWanted || stopping.aborted || this.#circuits.size >= RELAY_OWN_CIRCUITS_MAX) {
+    const isFlood = isWanted && this.#asks.take(relay, 'incoming') > 0
+    if (!isWanted || isFlood || stopping.aborted || this.#circuits.size >= RELAY_OWN_CIRCUITS_MAX) {
       await endWith(clock, stream, { type: 'refused', reason: stopping.aborted ? 'stopping' : 'refused' })
       return
     }

@@ -226,9 +226,20 @@ export class RelayKeeper {
     this.#blocked.set(relay, { until: clock.monotonic() + waitMs, failures })
     const [oldest] = this.#blocked.keys()
     if (this.#blocked.size > 4 * RELAY_CANDIDATES_MAX && oldest !== undefined) this.#blocked.delete(oldest)
-    this.#retry?.()
-    this.#retry = clock.after(waitMs, () => this.poke())
+    this.#retryNext()
     return waitMs
+  }
+
+  /** Looks again when the next relay may be asked. */
+  #retryNext(): void {
+    const now = this.#deps.clock.monotonic()
+    const next = Math.min(...[...this.#blocked.values()].map(({ until }) => until).filter(until => until > now))
+    this.#retry?.()
+    if (!Number.isFinite(next)) return
+    this.#retry = this.#deps.clock.after(next - now, () => {
+      this.poke()
+      this.#retryNext()
+    })
   }
 
   #sample(relay: string, rttMs: number | undefined): void {

@@ -60,6 +60,12 @@ export const RELAY_CONNECT_BURST = 32
 /** Circuits that one peer may ask for in a second after that. */
 export const RELAY_CONNECTS_PER_SECOND = 1
 
+/** Circuits that one relay may bring to us at once. */
+export const RELAY_INCOMING_BURST = 64
+
+/** Circuits that one relay may bring to us in a second after that. */
+export const RELAY_INCOMING_PER_SECOND = 4
+
 /** Peers whose requests are counted each for itself; those beyond share one count. */
 export const RELAY_COUNTED_PEERS_MAX = 256
 
@@ -76,7 +82,7 @@ export const RELAYS_HELD = 2
 export const RELAY_CANDIDATES_MAX = 8
 
 /** Addresses of one relay that become addresses of ours. */
-export const RELAY_ADDRESSES_MAX = 2
+export const RELAY_ADDRESSES_MAX = 3
 
 /** Time between two looks at the relays that there are, about, in milliseconds. */
 export const RELAY_REVIEW_MS = 30_000

@@ -11,9 +11,9 @@ import type { PeerTable } from '../peer-table.ts'
 import type { Applicant } from './book.ts'
 import { RelayClient } from './client.ts'
 import { type Candidate, RelayKeeper } from './keeper.ts'
-import { RELAYS_HELD } from './limits.ts'
+import { RELAY_ADDRESSES_MAX, RELAYS_HELD } from './limits.ts'
 import { RelayStream } from './relay-stream.ts'
-import { holdReservation, probeRelay } from './reservation.ts'
+import { type HoldOptions, holdReservation, probeRelay } from './reservation.ts'
 import { RelayServer, type RelayServerOptions } from './server.ts'
 import type { HostRelay } from './types.ts'
 
@@ -65,7 +65,7 @@ export class Relay implements HostRelay {
         log,
         isWanted: () => deps.isPublic() !== true,
         candidates: () => this.#candidates(),
-        hold: holding => holdReservation(deps, holding),
+        hold: holding => this.#hold(holding),
         probe: (relay, probing) => probeRelay(deps, relay, probing),
         onAddresses: () => this.#onAddresses(),
       },
@@ -133,7 +133,9 @@ export class Relay implements HostRelay {
   /** A stream of the relay protocol that a peer has opened. The first message says what it is for. */
   async accept(incoming: ByteStream): Promise<void> {
     const stream = new RelayStream(incoming)
-    const first = await stream.answer(this.#deps.clock, { signal: this.#deps.stopping })
+    const saying = stream.answer(this.#deps.clock, { signal: this.#deps.stopping })
+    // One that says nothing in time has nothing to say.
+    const first = await saying.catch(() => ({ code: 'WIRE_RELAY_ORDER' }) as const)
     if ('code' in first) stream.abort(new Error('not a message of the relay protocol'))
     else if (first.type === 'incoming') await this.#client.incoming(stream, first)
     else await this.#server.serve(stream, first)
@@ -155,6 +157,24 @@ export class Relay implements HostRelay {
       )
     }
     await connector().connect({ peer: relay, addresses: [decoded] }, options)
+  }
+
+  /** What we dialled the relay at works, which of the addresses that it names itself nobody knows. */
+  #hold(options: HoldOptions): Promise<never> {
+    const { relay, onGranted } = options
+    const dialled = (): string[] => {
+      const session = this.#deps.table.session(relay)
+      if (session?.direction !== 'outbound') return []
+      const address = decodeAddress(session.connection.remoteAddr.toString())
+      return address?.peer === relay && address.relay === undefined ? [address.text] : []
+    }
+    return holdReservation(this.#deps, {
+      ...options,
+      onGranted: grant => {
+        const addresses = [...new Set([...dialled(), ...grant.addresses])].slice(0, RELAY_ADDRESSES_MAX)
+        onGranted({ ...grant, addresses })
+      },
+    })
   }
 
   #applicant(peer: string): Applicant | undefined {
