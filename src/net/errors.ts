@@ -26,8 +26,16 @@ export type NetFault =
   | { readonly code: 'NET_PROTOCOL_REFUSED'; readonly peer: string; readonly protocol: string }
   /** The connection ended while it was needed. */
   | { readonly code: 'NET_CONNECTION_LOST'; readonly peer: string }
+  /** No direct way to the peer was found; the connection that there is stays. */
+  | { readonly code: 'NET_PUNCH_FAILED'; readonly peer: string; readonly reason: PunchFailure }
   /** The host has not been started, or has been stopped. */
   | { readonly code: 'NET_STOPPED' }
+
+/**
+ * `busy`: one of the two has as many punches as it takes; `no-way`: nothing that both can do leads anywhere; `malformed`: the
+ * other side does not keep to the protocol; `silent`: it does not answer.
+ */
+export type PunchFailure = 'busy' | 'no-way' | 'malformed' | 'silent'
 
 export class NetError extends KoinonError<NetFault> {
   override readonly name = 'NetError'
@@ -39,4 +47,15 @@ export function lost(peer: string): NetError {
 
 export function stopped(): NetError {
   return new NetError({ code: 'NET_STOPPED' }, 'the network host has been stopped')
+}
+
+export function punchFailed(peer: string, reason: PunchFailure): NetError {
+  return new NetError({ code: 'NET_PUNCH_FAILED', peer, reason }, PUNCH_SENTENCES[reason])
+}
+
+const PUNCH_SENTENCES: Readonly<Record<PunchFailure, string>> = {
+  busy: 'as many attempts at direct connections are under way as one of the two nodes takes',
+  'no-way': 'no direct way to the peer was found',
+  malformed: 'the peer does not keep to the protocol by which direct connections are made',
+  silent: 'the peer did not answer in time while a direct connection was being made',
 }

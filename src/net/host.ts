@@ -16,7 +16,8 @@ import {
   type RefusalReason,
 } from '#wire'
 import { type Address, addressesOf, decodeAddress, isLoopback, parseAddress } from './address.ts'
-import { Connector } from './connector.ts'
+import type { BytePipe } from './adopt.ts'
+import { type Adoption, Connector } from './connector.ts'
 import type { DialTarget } from './dialler.ts'
 import { lost, NetError, stopped } from './errors.ts'
 import { Introductions } from './introductions.ts'
@@ -28,6 +29,8 @@ import { type PeerGuard, subjectsOf } from './peer-guard.ts'
 import { fitting, PeerRecords } from './peer-records.ts'
 import { PeerTable } from './peer-table.ts'
 import { DataPlane } from './plane/data-plane.ts'
+import { createDirect, type Direct } from './punch/direct.ts'
+import type { PunchTools } from './punch/types.ts'
 import type { Session, SessionOwner } from './session.ts'
 import { Sessions } from './sessions.ts'
 import { type StreamHandler, Streams } from './streams.ts'
@@ -45,6 +48,8 @@ export type HostDeps = {
   /** What sessions remember. */
   readonly memory: Pick<LinkDeps, 'sessions' | 'peerKeys' | 'replay' | 'audit'>
   readonly guard: PeerGuard
+  /** What it takes to come from a relayed connection to a direct one. Without it relayed ones stay as they are. */
+  readonly punch?: PunchTools
   /** What peers are told until the first `announce`. Without it: a node that serves nothing. */
   readonly offer?: NodeOffer
 }
@@ -80,6 +85,7 @@ class Libp2pHost implements Host {
   readonly #records: PeerRecords
   readonly #streams: Streams
   readonly #plane: DataPlane | undefined
+  readonly #direct: Direct | undefined
   #offer: NodeOffer
   #isStarted = false
   #stopped: Promise<void> | undefined
@@ -123,6 +129,7 @@ class Libp2pHost implements Host {
       guestCount: () => this.sessions.inPhase('guest').length,
       onFault: (session, reason) => this.#onFault(session, reason),
     })
+    this.#direct = this.#createDirect()
     this.#introductions = new Introductions({
       clock: deps.clock,
       random: deps.random,
@@ -260,6 +267,15 @@ class Libp2pHost implements Host {
     for (const session of this.sessions) session.announce()
   }
 
+  /** Makes a connection of bytes that came about in another way than by dialling. See `Connector.adopt`. */
+  adopt(pipe: BytePipe, adoption: Adoption): Promise<void> {
+    return this.#connector.adopt(pipe, adoption)
+  }
+
+  networkChanged(): void {
+    this.#direct?.changed()
+  }
+
   onFound(peer: string, addresses: readonly string[]): void {
     this.#introductions.add([{ id: peer, addresses: addresses.slice(0, PEER_ADDRESSES_MAX) }], { isNews: false })
   }
@@ -321,11 +337,35 @@ class Libp2pHost implements Host {
     this.sessions.onEnded(session)
   }
 
+  #createDirect(): Direct | undefined {
+    const { punch: tools, node } = this.#deps
+    if (tools === undefined) return undefined
+    const direct = createDirect({
+      ...this.#deps,
+      tools,
+      self: this.id,
+      connector: this.#connector,
+      paths: this.#paths,
+      table: this.#table,
+      sessions: this.sessions,
+      listening: () => node.listening(),
+      hosts: this.#hosts(),
+      open: (peer, options) => this.open(peer, PROTOCOLS.punch, options),
+      stopping: this.#stopping.signal,
+    })
+    this.handle(PROTOCOLS.punch, stream => direct.serve(stream))
+    return direct
+  }
+
+  #hosts(): string[] {
+    const addresses = this.#options.listen.map(decodeAddress).filter(address => address !== undefined)
+    return [...new Set(addresses.map(({ host }) => host))]
+  }
+
   /** Where the host itself listens, at a port of its own. */
   #createPlane(): DataPlane | undefined {
-    const { listen, planePort = 0 } = this.#options
-    const addresses = listen.map(decodeAddress).filter(address => address !== undefined)
-    const hosts = [...new Set(addresses.map(({ host }) => host))]
+    const { planePort = 0 } = this.#options
+    const hosts = this.#hosts()
     if (planePort === 'off') return undefined
     const { clock, log } = this.#deps
     return new DataPlane(
@@ -358,6 +398,7 @@ class Libp2pHost implements Host {
     await Promise.all(sessions.map(session => session.ended()))
     await this.#plane?.stop()
     await this.#deps.node.stop()
+    await this.#direct?.stopped()
   }
 }
 

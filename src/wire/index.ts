@@ -33,6 +33,16 @@ export { LengthPrefixReader, withLengthPrefix } from './length-prefix.ts'
 export * from './limits.ts'
 export * from './node-contract.ts'
 export { type NodeOffer, nodeOfferSchema, type StageOffer } from './offer.ts'
+export {
+  decodePunchMessage,
+  encodePunchMessage,
+  PUNCH_TOKEN_BYTES,
+  type PunchIceOffer,
+  type PunchMessage,
+  type PunchMethod,
+  type PunchNatKind,
+  type PunchTcpOffer,
+} from './punch-messages.ts'
 export * from './versions.ts'
 export * from './openai.ts'
 export {

@@ -11,6 +11,8 @@ export const PROTOCOLS = {
   stage: '/koinon/stage/1',
   /** Attachments of messages, in chunks. Sealed by the session. */
   bulk: '/koinon/bulk/1',
+  /** From a relayed connection to a direct one; where a node is seen. */
+  punch: '/koinon/punch/1',
   /** The protocol of the systems before: a length and JSON. */
   json: '/json-message/1.0',
 } as const
