@@ -27,6 +27,7 @@ export {
   generateNodeKey,
   type NodePrivateKey,
   nodeKeyOf,
+  nodeKeyOfSeed,
   peerIdOf,
   peerOfPublicKey,
   publicKeyOfPeer,

@@ -19,6 +19,11 @@ export function generateNodeKey(random: Random): Promise<NodePrivateKey> {
   return generateKeyPairFromSeed('Ed25519', random.bytes(32))
 }
 
+/** libp2p's key object with its private bytes, for software that signs by itself. @param seed 32 secret bytes */
+export function nodeKeyOfSeed(seed: Uint8Array): Promise<NodePrivateKey> {
+  return generateKeyPairFromSeed('Ed25519', seed)
+}
+
 /** libp2p's protobuf form of the private key. */
 export function encodeNodeKey(key: NodePrivateKey): Uint8Array {
   return privateKeyToProtobuf(key)

@@ -1,6 +1,6 @@
 /** A node's identity: one Ed25519 key, and the ids that others know it by. */
 import type { Random } from '#base'
-import { ed25519Signer, mlDsa65Signer, type NodePrivateKey, nodeKeyOf, peerOfPublicKey, sha1 } from '#crypto'
+import { ed25519Signer, mlDsa65Signer, type NodePrivateKey, nodeKeyOf, nodeKeyOfSeed, peerOfPublicKey, sha1 } from '#crypto'
 import type { HybridSigner } from './hybrid.ts'
 import type { KeyProvider } from './key-provider.ts'
 import { mlDsaSeedOf, type NodeSecret, newSecret, seedOf } from './node-secret.ts'
@@ -14,6 +14,11 @@ export type NodeIdentity = {
   readonly provider: KeyProvider
   /** For libp2p: signs through the provider, and holds no private bytes. */
   readonly privateKey: NodePrivateKey
+  /**
+   * The same key with its private bytes, for what signs by itself and cannot ask the provider: the QUIC addon. Absent where
+   * the key lies in a token or service.
+   */
+  readonly wholeKey?: () => Promise<NodePrivateKey>
   /** The ML-DSA-65 key beside the node key; absent where the key lies in a token or service. */
   readonly hybrid?: HybridSigner
 }
@@ -34,7 +39,8 @@ export async function createNodeIdentity(random: Random): Promise<HeldIdentity> 
 export function identityOfSecret(secret: NodeSecret, kind: 'file' | 'environment'): HeldIdentity {
   const signer = ed25519Signer(seedOf(secret))
   const provider: KeyProvider = { kind, ...signer, close: async () => undefined }
-  return { ...identityOfProvider(provider), hybrid: mlDsa65Signer(mlDsaSeedOf(secret)), secret }
+  const hybrid = mlDsa65Signer(mlDsaSeedOf(secret))
+  return { ...identityOfProvider(provider), wholeKey: () => nodeKeyOfSeed(seedOf(secret)), hybrid, secret }
 }
 
 /** The identity of a key that a token or a service holds. */

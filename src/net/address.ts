@@ -82,7 +82,7 @@ function peerOf(component: Component | undefined): string {
 export function parseAddress(text: string): Address {
   const address = decodeAddress(text)
   if (address !== undefined) return address
-  const form = '/ip4/HOST/tcp/PORT/p2p/PEER'
+  const form = '/ip4/HOST/tcp/PORT/p2p/PEER, /ip4/HOST/udp/PORT/quic-v1/p2p/PEER or /ip4/HOST/tcp/PORT/ws/p2p/PEER'
   throw new NetError(
     { code: 'NET_ADDRESS_INVALID', address: text.slice(0, ADDRESS_CHARS_MAX) },
     `not an address that can be dialled; the form is ${form}`,

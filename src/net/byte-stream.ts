@@ -8,6 +8,7 @@ import { Uint8ArrayList } from 'uint8arraylist'
 import { abortable, type ByteStream, type Clock, messageOf, StreamError, withDeadline } from '#base'
 import { CLOSE_TIMEOUT_MS } from './limits.ts'
 import { ReceiveQueue } from './receive-queue.ts'
+import type { NetSettings } from './settings.ts'
 import { grantWindowByHalves } from './thrift.ts'
 
 /** Bytes that are sent belong to the stream from then on: they are not copied. */
@@ -17,14 +18,20 @@ export class NetStream implements ByteStream {
   readonly received: AsyncIterable<Uint8Array>
   readonly #stream: Stream
   readonly #clock: Clock
+  readonly #closeTimeoutMs: number
   readonly #queue = new ReceiveQueue(() => this.#resume())
   #isResuming = false
   #hasRemoteClosed = false
   #hasClosed = false
 
-  constructor(deps: { readonly clock: Clock }, options: { readonly stream: Stream; readonly peer: string }) {
+  /** @param deps.settings @default the close timeout of `limits.ts` */
+  constructor(
+    deps: { readonly clock: Clock; readonly settings?: Pick<NetSettings, 'closeTimeoutMs'> },
+    options: { readonly stream: Stream; readonly peer: string },
+  ) {
     const { stream, peer } = options
     this.#clock = deps.clock
+    this.#closeTimeoutMs = deps.settings?.closeTimeoutMs ?? CLOSE_TIMEOUT_MS
     this.#stream = stream
     grantWindowByHalves(stream)
     this.peer = peer
@@ -87,7 +94,7 @@ export class NetStream implements ByteStream {
   async close(): Promise<void> {
     if (this.#hasClosed) return
     this.#hasClosed = true
-    const options = { what: 'closing a stream', timeoutMs: CLOSE_TIMEOUT_MS }
+    const options = { what: 'closing a stream', timeoutMs: this.#closeTimeoutMs }
     try {
       await withDeadline(this.#clock, options, signal => abortable(this.#stream.close({ signal }), signal))
     } catch (error) {

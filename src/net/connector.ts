@@ -3,16 +3,19 @@ import type { Connection } from '@libp2p/interface'
 import { abortable, assert, type Clock, type Logger, messageOf, withDeadline } from '#base'
 import type { Address } from './address.ts'
 import type { AdoptOptions, BytePipe } from './adopt.ts'
-import { dialAny, type DialTarget } from './dialler.ts'
+import { dialAny, type DialTarget, notAllowed } from './dialler.ts'
 import { lost, NetError, stopped } from './errors.ts'
-import { CONNECT_TIMEOUT_MS } from './limits.ts'
 import type { Paths } from './paths.ts'
 import type { Session } from './session.ts'
+import type { NetSettings } from './settings.ts'
 import type { PeerPath } from './types.ts'
 
 export type ConnectorDeps = {
   readonly clock: Clock
   readonly log: Logger
+  readonly settings: NetSettings
+  /** Whether we may talk to this peer at all. */
+  readonly allows: (peer: string) => boolean
   /** Our own peer id. */
   readonly self: string
   /** Aborts when the host stops. */
@@ -51,6 +54,7 @@ export class Connector {
     if (peer === this.#deps.self) {
       throw new NetError({ code: 'NET_DIAL_FAILED', peer }, 'this is the address of this very node')
     }
+    if (peer !== undefined && !this.#deps.allows(peer)) throw notAllowed(peer)
     if (peer !== undefined && this.#deps.isHere(peer)) return peer
     const key = peer ?? target.addresses.map(address => address.text).join(' ')
     let connecting = this.#connecting.get(key)
@@ -69,6 +73,10 @@ export class Connector {
    */
   async adopt(pipe: BytePipe, adoption: Adoption): Promise<void> {
     const { peer, address, path, direction, signal } = adoption
+    if (!this.#deps.allows(peer)) {
+      pipe.abort(notAllowed(peer))
+      throw notAllowed(peer)
+    }
     const unmark = this.#deps.paths.mark(address, path)
     try {
       const options = { direction, remoteAddress: `${address}/p2p/${peer}`, signal }
@@ -106,8 +114,8 @@ export class Connector {
   }
 
   async #connect(target: DialTarget): Promise<string> {
-    const { clock, stopping } = this.#deps
-    const options = { what: 'connecting', timeoutMs: CONNECT_TIMEOUT_MS, signal: stopping }
+    const { clock, stopping, settings } = this.#deps
+    const options = { what: 'connecting', timeoutMs: settings.dialTimeoutMs, signal: stopping }
     try {
       return await withDeadline(clock, options, signal => this.#dialAndJoin(target, signal))
     } catch (error) {

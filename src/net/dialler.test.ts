@@ -5,6 +5,7 @@ import { ManualClock, silentLogger } from '#base'
 import { type Address, parseAddress } from './address.ts'
 import { dialAny } from './dialler.ts'
 import { DIAL_STAGGER_MS } from './limits.ts'
+import { DEFAULT_SETTINGS } from './settings.ts'
 
 const ADDRESSES = [1, 2, 3].map(port => parseAddress(`/ip4/192.0.2.1/tcp/${port}`))
 
@@ -32,7 +33,7 @@ function setUp(peer = 'wanted') {
     })
   const caller = new AbortController()
   const dialling = dialAny(
-    { clock, log: silentLogger, dial },
+    { clock, log: silentLogger, settings: DEFAULT_SETTINGS, allows: () => true, dial },
     { addresses: ADDRESSES, peer },
     { signal: caller.signal },
   )

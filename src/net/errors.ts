@@ -28,6 +28,12 @@ export type NetFault =
   | { readonly code: 'NET_CONNECTION_LOST'; readonly peer: string }
   /** No direct way to the peer was found; the connection that there is stays. */
   | { readonly code: 'NET_PUNCH_FAILED'; readonly peer: string; readonly reason: PunchFailure }
+  /** A setting that does not exist, or a value that it does not take. */
+  | { readonly code: 'NET_SETTINGS_INVALID'; readonly setting?: string }
+  /** There is a list of peers that are allowed, and this one is not on it. */
+  | { readonly code: 'NET_PEER_NOT_ALLOWED'; readonly peer: string }
+  /** QUIC was asked for and cannot be had here. */
+  | { readonly code: 'NET_QUIC_MISSING'; readonly reason: string }
   /** The host has not been started, or has been stopped. */
   | { readonly code: 'NET_STOPPED' }
 

@@ -23,7 +23,7 @@ import { lost, NetError, stopped } from './errors.ts'
 import { Introductions } from './introductions.ts'
 import { keepConnected } from './keeper.ts'
 import { createNode, type Node } from './libp2p.ts'
-import { KEPT_ADDRESSES_MAX, RECORD_LIFE_MS } from './limits.ts'
+import { ALLOWED_PEERS_MAX, KEPT_ADDRESSES_MAX, RECORD_LIFE_MS } from './limits.ts'
 import { Paths } from './paths.ts'
 import { type PeerGuard, subjectsOf } from './peer-guard.ts'
 import { fitting, PeerRecords } from './peer-records.ts'
@@ -33,6 +33,7 @@ import { createDirect, type Direct } from './punch/direct.ts'
 import type { PunchTools } from './punch/types.ts'
 import type { Session, SessionOwner } from './session.ts'
 import { Sessions } from './sessions.ts'
+import { checkSettings, type NetSettings } from './settings.ts'
 import { type StreamHandler, Streams } from './streams.ts'
 import type { Host, HostMessage, HostOptions, Peer, PeerEvent } from './types.ts'
 
@@ -54,10 +55,20 @@ export type HostDeps = {
   readonly offer?: NodeOffer
 }
 
-/** Makes a host that has not been started. */
+/**
+ * Makes a host that has not been started.
+ * @throws NetError NET_SETTINGS_INVALID, NET_QUIC_MISSING, NET_LISTEN_FAILED where the addresses do not fit the transports
+ */
 export async function createHost(deps: HostDeps, options: HostOptions): Promise<Host> {
   const host: { current?: Libp2pHost } = {}
+  const settings = checkSettings(options.settings ?? {})
+  const allows = allowing(options.allow ?? [])
+  const quicKey = options.transport === 'tcp' ? undefined : await deps.identity.wholeKey?.()
   const node = await createNode({
+    settings,
+    allows,
+    ...(quicKey === undefined ? {} : { quicKey }),
+    ...(options.transport === undefined ? {} : { transport: options.transport }),
     key: deps.identity.privateKey,
     listen: options.listen,
     mdns: options.mdns,
@@ -65,14 +76,23 @@ export async function createHost(deps: HostDeps, options: HostOptions): Promise<
     onConnection: connection => host.current?.sessions.onConnection(connection),
     onFound: peer => host.current?.onFound(peer.id.toString(), peer.multiaddrs.map(String)),
   })
-  host.current = new Libp2pHost({ ...deps, node }, options)
+  if (node.quicMissing !== undefined) {
+    deps.log.warn('this node does without QUIC and uses TCP alone', { reason: node.quicMissing })
+  }
+  host.current = new Libp2pHost({ ...deps, node, settings, allows }, options)
   return host.current
+}
+
+type Inside = HostDeps & {
+  readonly node: Node
+  readonly settings: NetSettings
+  readonly allows: (peer: string) => boolean
 }
 
 class Libp2pHost implements Host {
   readonly id: string
   readonly sessions: Sessions
-  readonly #deps: HostDeps & { readonly node: Node }
+  readonly #deps: Inside
   readonly #options: HostOptions
   readonly #paths = new Paths()
   readonly #table: PeerTable
@@ -90,7 +110,7 @@ class Libp2pHost implements Host {
   #isStarted = false
   #stopped: Promise<void> | undefined
 
-  constructor(deps: HostDeps & { readonly node: Node }, options: HostOptions) {
+  constructor(deps: Inside, options: HostOptions) {
     this.#deps = deps
     this.#options = options
     this.id = deps.node.libp2p.peerId.toString()
@@ -133,7 +153,8 @@ class Libp2pHost implements Host {
     this.#introductions = new Introductions({
       clock: deps.clock,
       random: deps.random,
-      isUnwanted: peer => peer === this.id || this.#table.has(peer) || !this.#table.hasRoom(peer),
+      isUnwanted: peer =>
+        peer === this.id || !deps.allows(peer) || this.#table.has(peer) || !this.#table.hasRoom(peer),
       connect: (peer, addresses) => this.#connectFor({ peer, addresses }, {}),
     })
     this.#offer = deps.offer ?? {
@@ -329,7 +350,14 @@ class Libp2pHost implements Host {
   #connectFor(target: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
     this.#assertRuns()
     assert(this.#isStarted, 'a host is started before it dials')
-    return this.#connector.connect(target, options)
+    const { transports } = this.#deps.node
+    const addresses = target.addresses.filter(({ transport, relay }) => relay !== undefined || transports.has(transport))
+    if (addresses.length > 0 || target.addresses.length === 0) {
+      return this.#connector.connect({ ...target, addresses }, options)
+    }
+    const fault = { code: 'NET_DIAL_FAILED', ...(target.peer === undefined ? {} : { peer: target.peer }) } as const
+    const sentence = `the peer has no address of a transport that this node uses: ${[...transports].join(', ')}`
+    return Promise.reject(new NetError(fault, sentence))
   }
 
   #onEnded(session: Session): void {
@@ -366,7 +394,8 @@ class Libp2pHost implements Host {
   #createPlane(): DataPlane | undefined {
     const { planePort = 0 } = this.#options
     const hosts = this.#hosts()
-    if (planePort === 'off') return undefined
+    // Its sockets are TCP's.
+    if (planePort === 'off' || !this.#deps.node.transports.has('tcp')) return undefined
     const { clock, log } = this.#deps
     return new DataPlane(
       {
@@ -400,6 +429,15 @@ class Libp2pHost implements Host {
     await this.#deps.node.stop()
     await this.#direct?.stopped()
   }
+}
+
+/** Without a list everybody is. */
+function allowing(list: readonly string[]): (peer: string) => boolean {
+  if (list.length > ALLOWED_PEERS_MAX) {
+    throw new NetError({ code: 'NET_SETTINGS_INVALID' }, `at most ${ALLOWED_PEERS_MAX} peers can be listed`)
+  }
+  const allowed = new Set(list)
+  return peer => allowed.size === 0 || allowed.has(peer)
 }
 
 /** How the audit log calls what a peer was refused for. */

@@ -2,7 +2,6 @@
 import type { Connection, Libp2p, PeerInfo } from '@libp2p/interface'
 import { mdns } from '@libp2p/mdns'
 import { noise } from '@libp2p/noise'
-import { tcp } from '@libp2p/tcp'
 import { tls } from '@libp2p/tls'
 import { yamux } from '@libp2p/yamux'
 import type { Multiaddr } from '@multiformats/multiaddr'
@@ -10,26 +9,19 @@ import { createLibp2p } from 'libp2p'
 import { assert } from '#base'
 import type { NodePrivateKey } from '#crypto'
 import { adopt, type AdoptDeps, type AdoptOptions, type BytePipe } from './adopt.ts'
-import {
-  ADMISSION_TIMEOUT_MS,
-  CONNECT_TIMEOUT_MS,
-  CONNECTIONS_PER_PEER_MAX,
-  HANDSHAKES_MAX,
-  INBOUND_PER_SECOND_MAX,
-  PEERS_MAX,
-  STREAM_WINDOW_BYTES_MAX,
-  STREAM_WRITE_BYTES_MAX,
-  STREAMS_PER_CONNECTION_MAX,
-  UNPROVEN_MAX,
-} from './limits.ts'
 import { PendingSockets } from './newcomers.ts'
+import { DEFAULT_SETTINGS, type NetSettings } from './settings.ts'
 import { writingWhole } from './thrift.ts'
+import { listenable, mountTransports } from './transports.ts'
+import type { Transport, TransportMode } from './types.ts'
 
 /** The smallest window that Yamux allows. */
 const STREAM_WINDOW_BYTES_MIN = 256 * 1024
 
 export type NodeOptions = {
   readonly key: NodePrivateKey
+  /** The same key with its private bytes, for QUIC. @default `key` */
+  readonly quicKey?: NodePrivateKey
   readonly listen: readonly string[]
   readonly mdns: boolean
   /** Called for each inbound socket before any cryptography, with the multiaddr that it comes from. */
@@ -37,10 +29,20 @@ export type NodeOptions = {
   readonly onConnection: (connection: Connection) => void
   /** Somebody on the local network. */
   readonly onFound: (peer: PeerInfo) => void
+  /** @default 'dual' */
+  readonly transport?: TransportMode
+  /** @default DEFAULT_SETTINGS */
+  readonly settings?: NetSettings
+  /** Whether a peer that has proved its id may stay. @default everybody may */
+  readonly allows?: (peer: string) => boolean
 }
 
 export type Node = {
   readonly libp2p: Libp2p
+  /** What can be dialled. */
+  readonly transports: ReadonlySet<Transport>
+  /** Where both QUIC and TCP were wanted and only TCP is to be had: why. */
+  readonly quicMissing: string | undefined
   /** What the listeners are bound to, wildcards expanded to the interfaces' addresses, without peer ids. */
   listening(): Multiaddr[]
   /** Makes a connection of bytes that came about in another way than by dialling. See `adopt`. */
@@ -57,42 +59,50 @@ type Components = AdoptDeps & {
 /** The address manager's own timer, which libp2p does not stop. */
 type AddressTimer = { readonly _updatePeerStoreAddresses?: { readonly stop?: () => void } }
 
-const CONNECTION_LIMITS = {
-  // Beyond this libp2p closes connections of its own choice, so our own bounds must bite first.
-  maxConnections: PEERS_MAX * CONNECTIONS_PER_PEER_MAX + UNPROVEN_MAX + HANDSHAKES_MAX,
-  maxIncomingPendingConnections: HANDSHAKES_MAX,
-  inboundConnectionThreshold: INBOUND_PER_SECOND_MAX,
-  inboundUpgradeTimeout: ADMISSION_TIMEOUT_MS,
-  inboundStreamProtocolNegotiationTimeout: ADMISSION_TIMEOUT_MS,
-  dialTimeout: CONNECT_TIMEOUT_MS,
-  reconnectRetries: 0,
+/** Beyond `maxConnections` libp2p closes connections of its own choice, so our own bounds must bite first. */
+function connectionLimits(settings: NetSettings) {
+  return {
+    maxConnections: settings.connectionsMax,
+    maxIncomingPendingConnections: settings.handshakesMax,
+    inboundConnectionThreshold: settings.inboundPerSecondMax,
+    inboundUpgradeTimeout: settings.admissionTimeoutMs,
+    inboundStreamProtocolNegotiationTimeout: settings.admissionTimeoutMs,
+    dialTimeout: settings.dialTimeoutMs,
+    reconnectRetries: 0,
+  }
 }
 
-/** Makes a node that has not been started. */
+function createMuxer(settings: NetSettings): ReturnType<typeof yamux> {
+  return yamux({
+    maxInboundStreams: settings.streamsMax,
+    maxOutboundStreams: settings.streamsMax,
+    streamOptions: {
+      initialStreamWindowSize: STREAM_WINDOW_BYTES_MIN,
+      maxStreamWindowSize: settings.streamWindowBytes,
+      maxReadBufferLength: 2 * settings.streamWindowBytes,
+      maxWriteBufferLength: settings.streamWriteBytes,
+    },
+  })
+}
+
+/**
+ * Makes a node that has not been started.
+ * @throws NetError NET_QUIC_MISSING, NET_LISTEN_FAILED where the addresses do not fit the mode
+ */
 export async function createNode(options: NodeOptions): Promise<Node> {
   let components: Components | undefined
   const pending = new PendingSockets()
+  const { settings = DEFAULT_SETTINGS, transport: mode = 'dual', key } = options
+  const mounted = await mountTransports({ mode, key: options.quicKey ?? key, settings })
   const libp2p = await createLibp2p({
     start: false,
-    privateKey: options.key,
-    addresses: { listen: [...options.listen] },
-    // Both set TCP_NODELAY by default.
-    transports: [tcp()],
+    privateKey: key,
+    addresses: { listen: listenable(options.listen, mounted) },
+    transports: mounted.transports,
     // TLS 1.3 is about twice as fast as Noise here; Noise is for peers that have no TLS.
     connectionEncrypters: [writingWhole(tls()), writingWhole(noise())],
-    streamMuxers: [
-      yamux({
-        maxInboundStreams: STREAMS_PER_CONNECTION_MAX,
-        maxOutboundStreams: STREAMS_PER_CONNECTION_MAX,
-        streamOptions: {
-          initialStreamWindowSize: STREAM_WINDOW_BYTES_MIN,
-          maxStreamWindowSize: STREAM_WINDOW_BYTES_MAX,
-          maxReadBufferLength: 2 * STREAM_WINDOW_BYTES_MAX,
-          maxWriteBufferLength: STREAM_WRITE_BYTES_MAX,
-        },
-      }),
-    ],
-    connectionManager: CONNECTION_LIMITS,
+    streamMuxers: [createMuxer(settings)],
+    connectionManager: connectionLimits(settings),
     // The control stream carries the pings.
     connectionMonitor: { enabled: false },
     connectionGater: {
@@ -102,6 +112,7 @@ export async function createNode(options: NodeOptions): Promise<Node> {
         socket.addEventListener('close', () => pending.leave(from))
         return false
       },
+      denyInboundEncryptedConnection: peer => options.allows?.(peer.toString()) === false,
     },
     services: {
       // A service is how libp2p hands out its components.
@@ -123,6 +134,8 @@ export async function createNode(options: NodeOptions): Promise<Node> {
   })
   return {
     libp2p,
+    transports: mounted.kinds,
+    quicMissing: mounted.quicMissing,
     listening: () => components?.transportManager.getAddrs() ?? [],
     adopt: async (pipe, adoptOptions) => {
       assert(components !== undefined, 'libp2p has handed out its components')

@@ -197,3 +197,21 @@ export const PLANE_BACKLOG = 128
 
 /** Bytes that one stream of the data plane sends under its keys: TLS 1.3 bears 2^24.5 records of AES-GCM, 380 GiB. */
 export const PLANE_STREAM_BYTES_MAX = 256 * 1024 * 1024 * 1024
+
+/** QUIC handshakes that one listener has in its hands at once; more wait in the addon's queue. */
+export const QUIC_HANDSHAKES_MAX = 128
+
+/** Bytes that are taken from a QUIC stream at a time. */
+export const QUIC_READ_BYTES = 64 * 1024
+
+/** Bytes that wait for the QUIC addon on one stream before its writer is told to pause. */
+export const QUIC_WRITE_BYTES = 256 * 1024
+
+/** Bytes of a file with settings of the network. */
+export const SETTINGS_BYTES_MAX = 64 * 1024
+
+/** Peers of an allow list. */
+export const ALLOWED_PEERS_MAX = 1_024
+
+/** Received bytes that wait inside one WebSocket connection whose reader pauses; it is closed beyond. */
+export const WEBSOCKET_READ_BYTES_MAX = 32 * 1024 * 1024

@@ -40,19 +40,17 @@ import { NetStream } from './byte-stream.ts'
 import { NetError } from './errors.ts'
 import { hangUp } from './hang-up.ts'
 import {
-  ADMISSION_TIMEOUT_MS,
   CONTROL_TOKENS_MAX,
   CONTROL_TOKENS_PER_SECOND,
   LINGER_MS,
   OFFER_INTERVAL_MS,
   PING_FIRST_INTERVAL_MS,
-  PING_INTERVAL_MS,
   PINGS_FIRST,
-  PINGS_MISSED_MAX,
 } from './limits.ts'
+import type { NetSettings } from './settings.ts'
 import type { PeerPath } from './types.ts'
 
-export type SessionDeps = LinkDeps
+export type SessionDeps = LinkDeps & { readonly settings: NetSettings }
 
 export type SessionOptions = {
   readonly connection: Connection
@@ -147,7 +145,7 @@ export class Session {
     this.#bucket = new TokenBucket(deps, { tokensMax: CONTROL_TOKENS_MAX, perSecond: CONTROL_TOKENS_PER_SECOND })
     this.#allowance = new TokenBucket(deps, ALLOWANCE)
     connection.addEventListener('close', () => this.#finish(this.#lost()))
-    this.#after(ADMISSION_TIMEOUT_MS, () => {
+    this.#after(this.#deps.settings.admissionTimeoutMs, () => {
       if (this.#phase === 'proving' || this.#phase === 'admitted') this.refuse('slow')
     })
   }
@@ -175,7 +173,7 @@ export class Session {
 
   /** The dialler opens the control stream. Failures end the session. */
   async begin(): Promise<void> {
-    const options = { what: 'opening the control stream', timeoutMs: ADMISSION_TIMEOUT_MS }
+    const options = { what: 'opening the control stream', timeoutMs: this.#deps.settings.admissionTimeoutMs }
     try {
       const stream = await withDeadline(this.#deps.clock, options, signal =>
         abortable(this.connection.newStream(PROTOCOLS.control, { signal }), signal),
@@ -221,7 +219,7 @@ export class Session {
   /** A stream of a guest has ended. A guest that opens no other soon gives its place back. */
   guestStreamEnded(): void {
     this.#guestStreams--
-    this.#after(ADMISSION_TIMEOUT_MS, () => {
+    this.#after(this.#deps.settings.admissionTimeoutMs, () => {
       if (this.#phase === 'guest' && this.#guestStreams === 0) this.refuse('slow')
     })
   }
@@ -419,8 +417,8 @@ export class Session {
   }
 
   #pingPeer(): void {
-    this.#after(PING_INTERVAL_MS, () => this.#pingPeer())
-    if (this.#ping !== undefined && ++this.#pingsMissed >= PINGS_MISSED_MAX) {
+    this.#after(this.#deps.settings.pingIntervalMs, () => this.#pingPeer())
+    if (this.#ping !== undefined && ++this.#pingsMissed >= this.#deps.settings.pingsMissedMax) {
       this.end(this.#lost())
       return
     }

@@ -11,11 +11,13 @@ import { crowdedOut } from './newcomers.ts'
 import type { Paths } from './paths.ts'
 import { type PeerGuard, subjectOfAddress, subjectsOf } from './peer-guard.ts'
 import { Session, type SessionOwner, type SessionPhase } from './session.ts'
+import type { NetSettings } from './settings.ts'
 
 export type SessionsDeps = {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
+  readonly settings: NetSettings
   /** What sessions remember. */
   readonly memory: Pick<LinkDeps, 'sessions' | 'peerKeys' | 'replay' | 'audit'>
   readonly guard: PeerGuard
@@ -107,10 +109,10 @@ export class Sessions implements Iterable<Session> {
   }
 
   #create(connection: Connection): Session {
-    const { clock, random, log, memory, party, owner, paths } = this.#deps
+    const { clock, random, log, settings, memory, party, owner, paths } = this.#deps
     const secret = this.#secret
     const session = new Session(
-      { clock, random, log, ...memory, party: party(), isLive: id => this.#live.has(uuidText(id)) },
+      { clock, random, log, settings, ...memory, party: party(), isLive: id => this.#live.has(uuidText(id)) },
       { connection, path: paths.of(connection), owner, ...(secret === undefined ? {} : { secret }) },
     )
     this.#sessions.set(connection, session)

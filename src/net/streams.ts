@@ -8,9 +8,10 @@ import { acceptSealedStream, openSealedStream, type SessionFault } from '#protoc
 import type { ProtocolId, RefusalReason } from '#wire'
 import { NetStream } from './byte-stream.ts'
 import { lost, NetError } from './errors.ts'
-import { GUEST_STREAMS_MAX, GUESTS_MAX, OPEN_TIMEOUT_MS, STREAMS_PER_CONNECTION_MAX } from './limits.ts'
+import { GUEST_STREAMS_MAX, GUESTS_MAX } from './limits.ts'
 import type { DataPlane } from './plane/data-plane.ts'
 import type { Session } from './session.ts'
+import type { NetSettings } from './settings.ts'
 
 /** One that throws resets its stream. */
 export type StreamHandler = (stream: ByteStream) => void | Promise<void>
@@ -18,6 +19,7 @@ export type StreamHandler = (stream: ByteStream) => void | Promise<void>
 export type StreamsDeps = {
   readonly clock: Clock
   readonly log: Logger
+  readonly settings: NetSettings
   readonly libp2p: Pick<Libp2p, 'handle'>
   /** Undefined: this host has none. */
   readonly plane: DataPlane | undefined
@@ -64,7 +66,7 @@ export class Streams {
       return acceptSealedStream(this.#deps, this.#sealing(stream, session))
     }
     const serve = ({ stream }: Served): void | Promise<void> => handler(stream)
-    this.#serve(protocol, serve, { admit, streamsMax: STREAMS_PER_CONNECTION_MAX })
+    this.#serve(protocol, serve, { admit, streamsMax: this.#deps.settings.streamsMax })
   }
 
   handleGuests(protocol: ProtocolId, handler: StreamHandler): void {
@@ -97,7 +99,7 @@ export class Streams {
       readonly streamsMax: number
     },
   ): void {
-    const limits = { maxInboundStreams: options.streamsMax, maxOutboundStreams: STREAMS_PER_CONNECTION_MAX }
+    const limits = { maxInboundStreams: options.streamsMax, maxOutboundStreams: this.#deps.settings.streamsMax }
     const serve = async (stream: Stream, connection: Connection): Promise<void> => {
       const session = this.#deps.sessionOf(connection)
       let served: ByteStream | undefined
@@ -132,10 +134,10 @@ export class Streams {
 
   async #newStream(session: Session, protocol: ProtocolId, cancel: { readonly signal?: AbortSignal }): Promise<Stream> {
     const { peer, connection } = session
-    const deadline = { what: 'opening a stream', timeoutMs: OPEN_TIMEOUT_MS, ...cancel }
+    const deadline = { what: 'opening a stream', timeoutMs: this.#deps.settings.openTimeoutMs, ...cancel }
     try {
       return await withDeadline(this.#deps.clock, deadline, signal =>
-        connection.newStream(protocol, { signal, maxOutboundStreams: STREAMS_PER_CONNECTION_MAX }),
+        connection.newStream(protocol, { signal, maxOutboundStreams: this.#deps.settings.streamsMax }),
       )
     } catch (error) {
       if (cancel.signal?.aborted === true) throw error

@@ -3,6 +3,7 @@ import type { ByteStream } from '#base'
 import type { KeyProvider } from '#identity'
 import type { LinkFacts, RefusalFacts } from '#protocol'
 import type { NodeOffer, Priority, ProtocolId, RefusalReason } from '#wire'
+import type { NetSettings } from './settings.ts'
 
 export type HostOptions = {
   /** Multiaddrs to listen on. @default ['/ip4/127.0.0.1/tcp/0'] */
@@ -17,7 +18,19 @@ export type HostOptions = {
   readonly hybridSignatures?: boolean
   /** Tell peers of one another, and dial those that peers tell of. @default whether there is a secret */
   readonly meet?: boolean
+  /** What connections run on. @default 'dual' */
+  readonly transport?: TransportMode
+  /** Settings that are not the defaults. See `checkSettings`. */
+  readonly settings?: Partial<NetSettings>
+  /** Peer ids. Where there are any, nobody else is dialled or let in. @default everybody may come */
+  readonly allow?: readonly string[]
 }
+
+/**
+ * QUIC and TCP beside one another (and TCP alone, with a warning, where QUIC cannot be had); QUIC alone, and no data plane;
+ * TCP alone. WebSocket goes with TCP, where an address names it.
+ */
+export type TransportMode = 'dual' | 'quic' | 'tcp'
 
 /** What carries bytes below a connection. */
 export type Transport = 'tcp' | 'quic' | 'ws'
