@@ -377,6 +377,7 @@ class Libp2pHost implements Host {
       table: this.#table,
       sessions: this.sessions,
       listening: () => node.listening(),
+      hasQuic: node.transports.has('quic'),
       hosts: this.#hosts(),
       open: (peer, options) => this.open(peer, PROTOCOLS.punch, options),
       stopping: this.#stopping.signal,

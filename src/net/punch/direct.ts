@@ -29,6 +29,8 @@ export type DirectDeps = {
   readonly sessions: Iterable<Session>
   /** What the listeners are bound to, wildcards expanded. */
   readonly listening: () => readonly Multiaddr[]
+  /** Whether QUIC can be dialled. */
+  readonly hasQuic: boolean
   /** Where the host was told to listen. */
   readonly hosts: readonly string[]
   /** Opens a punch stream to a joined peer. */
@@ -77,7 +79,7 @@ export function createDirect(deps: DirectDeps): Direct {
     }),
   ]
   const { createIce } = tools
-  if (createIce !== undefined) {
+  if (createIce !== undefined && deps.hasQuic) {
     ways.push(
       createIceWay({
         ...deps,
