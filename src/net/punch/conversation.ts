@@ -69,7 +69,11 @@ async function attemptOnce(
   try {
     talk.send(prepared?.offer ?? { type: 'offer' })
     const theirs = await talk.next(['offer'], { signal })
-    if (prepared?.can(theirs, attempt) !== true) return 'cannot'
+    if (prepared?.can(theirs, attempt) !== true) {
+      const mappings = [prepared?.offer.tcp?.mapping, theirs.tcp?.mapping].map(mapping => mapping ?? 'nothing').join(', ')
+      log.debug('a way to a direct connection cannot work', { method: way.method, attempt, mappings })
+      return 'cannot'
+    }
     await meet(deps, talk, context)
     const isJoined = await join(deps, prepared, { way, attempt, context, theirs })
     talk.send({ type: 'result', isJoined })

@@ -11,7 +11,7 @@ export type Endpoint = { readonly address: string; readonly port: number }
 export type LocalNetwork = { readonly address: string; readonly prefixBits: number }
 
 /** Addresses that are not somebody's on the internet (RFC 6890, 4193, 4291). */
-const SPECIAL = new BlockList()
+const SPECIAL = { ipv4: new BlockList(), ipv6: new BlockList() }
 for (const [address, bits] of [
   ['0.0.0.0', 8],
   ['10.0.0.0', 8],
@@ -24,7 +24,7 @@ for (const [address, bits] of [
   ['198.18.0.0', 15],
   ['224.0.0.0', 3],
 ] as const) {
-  SPECIAL.addSubnet(address, bits, 'ipv4')
+  SPECIAL.ipv4.addSubnet(address, bits, 'ipv4')
 }
 for (const [address, bits] of [
   ['::', 96],
@@ -33,12 +33,13 @@ for (const [address, bits] of [
   ['fe80::', 10],
   ['ff00::', 8],
 ] as const) {
-  SPECIAL.addSubnet(address, bits, 'ipv6')
+  SPECIAL.ipv6.addSubnet(address, bits, 'ipv6')
 }
 
 /** Whether an IP address is one of the internet's. */
 export function isPublicAddress(address: string): boolean {
-  return isIP(address) !== 0 && !SPECIAL.check(address, familyOf(address))
+  // A list for each family: in a common one IPv4 inside IPv6 would stand for all of IPv4.
+  return isIP(address) !== 0 && !SPECIAL[familyOf(address)].check(address, familyOf(address))
 }
 
 /** Whether a private address is in a network that we are in ourselves. */
