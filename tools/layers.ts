@@ -33,7 +33,10 @@ export const OWNED_PACKAGES: ReadonlyArray<readonly [RegExp, ...string[]]> = [
   [/^(?:node:crypto|@libp2p\/crypto|@noble\/|@scure\/)/, 'crypto'],
   [/^@aws-sdk\//, 'keyring'],
   [/^@libp2p\/peer-id$/, 'crypto', 'net'],
-  [/^(?:libp2p$|@chainsafe\/libp2p-quic|@libp2p\/(?:tcp|tls|noise|yamux|mdns|identify|interface|websockets)|@multiformats\/)/, 'net'],
+  [
+    /^(?:libp2p$|@chainsafe\/libp2p-quic|@libp2p\/(?:tcp|tls|noise|yamux|mdns|identify|interface|websockets)|@multiformats\/)/,
+    'net',
+  ],
   [/^node:sqlite$/, 'storage'],
   [/^bencode$/, 'mainline'],
   [/^werift$/, 'nat'],

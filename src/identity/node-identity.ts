@@ -1,6 +1,14 @@
 /** A node's identity: one Ed25519 key, and the ids that others know it by. */
 import type { Random } from '#base'
-import { ed25519Signer, mlDsa65Signer, type NodePrivateKey, nodeKeyOf, nodeKeyOfSeed, peerOfPublicKey, sha1 } from '#crypto'
+import {
+  ed25519Signer,
+  mlDsa65Signer,
+  type NodePrivateKey,
+  nodeKeyOf,
+  nodeKeyOfSeed,
+  peerOfPublicKey,
+  sha1,
+} from '#crypto'
 import type { HybridSigner } from './hybrid.ts'
 import type { KeyProvider } from './key-provider.ts'
 import { mlDsaSeedOf, type NodeSecret, newSecret, seedOf } from './node-secret.ts'

@@ -153,8 +153,7 @@ class Libp2pHost implements Host {
     this.#introductions = new Introductions({
       clock: deps.clock,
       random: deps.random,
-      isUnwanted: peer =>
-        peer === this.id || !deps.allows(peer) || this.#table.has(peer) || !this.#table.hasRoom(peer),
+      isUnwanted: peer => peer === this.id || !deps.allows(peer) || this.#table.has(peer) || !this.#table.hasRoom(peer),
       connect: (peer, addresses) => this.#connectFor({ peer, addresses }, {}),
     })
     this.#offer = deps.offer ?? {
@@ -351,7 +350,9 @@ class Libp2pHost implements Host {
     this.#assertRuns()
     assert(this.#isStarted, 'a host is started before it dials')
     const { transports } = this.#deps.node
-    const addresses = target.addresses.filter(({ transport, relay }) => relay !== undefined || transports.has(transport))
+    const addresses = target.addresses.filter(
+      ({ transport, relay }) => relay !== undefined || transports.has(transport),
+    )
     if (addresses.length > 0 || target.addresses.length === 0) {
       return this.#connector.connect({ ...target, addresses }, options)
     }

@@ -67,10 +67,10 @@ export const PUNCH_MESSAGE_MS_MAX = 10_000
 export const PUNCH_MS_MAX = 90_000
 
 /** Time between two calls of one endpoint that refuses them, in milliseconds. */
-export const PUNCH_REDIAL_MS = 50
+export const PUNCH_REDIAL_MS = 100
 
 /** Calls of one attempt by TCP, to all endpoints of the peer together. */
-export const PUNCH_DIALS_MAX = 48
+export const PUNCH_DIALS_MAX = 24
 
 /** How long an attempt that also listens calls before it does, in milliseconds. */
 export const PUNCH_LISTEN_AFTER_MS = 20
@@ -88,7 +88,7 @@ export const PUNCHES_MAX = 4
 export const PUNCHES_SERVED_MAX = 8
 
 /** The shortest time between two punches that one peer starts, in milliseconds. */
-export const PUNCH_INTERVAL_MS_MIN = 5_000
+export const PUNCH_INTERVAL_MS_MIN = 10_000
 
 /** How long the side that dialled a relayed connection waits for the other to start a punch, in milliseconds. */
 export const PATH_START_WAIT_MS = 15_000

@@ -212,7 +212,8 @@ export function checkSettings(given: unknown): NetSettings {
 
 /** What the value should have been; undefined: it will do. */
 function expectation(spec: Spec, value: unknown): string | undefined {
-  if ('choices' in spec) return spec.choices.some(choice => choice === value) ? undefined : `one of ${list(spec.choices)}`
+  if ('choices' in spec)
+    return spec.choices.some(choice => choice === value) ? undefined : `one of ${list(spec.choices)}`
   if (!('min' in spec)) return typeof value === 'boolean' ? undefined : 'true or false'
   const fits = typeof value === 'number' && Number.isInteger(value) && value >= spec.min && value <= spec.max
   return fits ? undefined : `a whole number from ${spec.min} to ${spec.max}`

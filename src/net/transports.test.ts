@@ -45,13 +45,19 @@ describe('net / transports', () => {
   ] as const) {
     it(`joins and carries streams over ${name} alone`, async test => {
       const options = { transport: mode, planePort: 'off', secret: 's' } as const
-      const [a, b] = [await startHost(test, { ...options, listen: [] }), await startHost(test, { ...options, listen: [listen] })]
+      const [a, b] = [
+        await startHost(test, { ...options, listen: [] }),
+        await startHost(test, { ...options, listen: [listen] }),
+      ]
       assert.equal(await a.connect(firstAddress(b)), b.id)
       await hasPeers(b, [a.id])
-      assert.deepEqual([a.peers()[0]?.path, b.peers()[0]?.path], [
-        { kind: 'direct', transport },
-        { kind: 'direct', transport },
-      ])
+      assert.deepEqual(
+        [a.peers()[0]?.path, b.peers()[0]?.path],
+        [
+          { kind: 'direct', transport },
+          { kind: 'direct', transport },
+        ],
+      )
       await within('the echo', echo(a, b, data))
       await within('the echo', echo(b, a, data))
     })

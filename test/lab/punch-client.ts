@@ -66,7 +66,13 @@ let rooms = 0
 
 /** Joins two nodes through a public one. The first is the side that starts to look for a better path. */
 export async function join(first: PunchNode, second: PunchNode, relay: PunchNode): Promise<void> {
-  const common = { what: 'relay', host: relay.host.ipv4 ?? '', port: relay.room, room: `${rooms++}`, via: relay.id } as const
+  const common = {
+    what: 'relay',
+    host: relay.host.ipv4 ?? '',
+    port: relay.room,
+    room: `${rooms++}`,
+    via: relay.id,
+  } as const
   first.do({ ...common, peer: second.id, direction: 'inbound' })
   second.do({ ...common, peer: first.id, direction: 'outbound' })
   await first.until(event => event.event === 'joined' && event.peer === second.id)

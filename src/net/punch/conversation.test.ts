@@ -192,7 +192,12 @@ describe('net / punch / conversation', () => {
     const port = 4001
     const offer = (ports: number[]): unknown => ({
       type: 'offer',
-      tcp: { mapping: 'stable', outside: ports.map(each => ({ address: '62.1.1.1', port: each })), inside: [], token: new Uint8Array(16) },
+      tcp: {
+        mapping: 'stable',
+        outside: ports.map(each => ({ address: '62.1.1.1', port: each })),
+        inside: [],
+        token: new Uint8Array(16),
+      },
     })
     const hostile: unknown[] = [
       { type: 'sync' },
@@ -224,7 +229,9 @@ describe('net / punch / conversation', () => {
       const [a, b] = createStreamPair('test', { a: 'caller', b: 'callee' })
       const talk = new PunchTalk({ clock: new ManualClock() }, a)
       b.send(bytes)
-      await assert.rejects(talk.next(['connect']), { fault: { code: 'NET_PUNCH_FAILED', peer: 'callee', reason: 'malformed' } })
+      await assert.rejects(talk.next(['connect']), {
+        fault: { code: 'NET_PUNCH_FAILED', peer: 'callee', reason: 'malformed' },
+      })
     }
   })
 })

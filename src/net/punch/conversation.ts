@@ -70,7 +70,9 @@ async function attemptOnce(
     talk.send(prepared?.offer ?? { type: 'offer' })
     const theirs = await talk.next(['offer'], { signal })
     if (prepared?.can(theirs, attempt) !== true) {
-      const mappings = [prepared?.offer.tcp?.mapping, theirs.tcp?.mapping].map(mapping => mapping ?? 'nothing').join(', ')
+      const mappings = [prepared?.offer.tcp?.mapping, theirs.tcp?.mapping]
+        .map(mapping => mapping ?? 'nothing')
+        .join(', ')
       log.debug('a way to a direct connection cannot work', { method: way.method, attempt, mappings })
       return 'cannot'
     }

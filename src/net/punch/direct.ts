@@ -1,5 +1,5 @@
 /** Puts the parts of coming to a direct connection together, between a host's own parts and what it was given. */
-import { abortable, type ByteStream, type Clock, type Logger, type Random, withDeadline } from '#base'
+import { abortable, type ByteStream, type Clock, type Logger, messageOf, type Random, withDeadline } from '#base'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { type Address, decodeAddress, isLoopback } from '../address.ts'
 import type { Connector } from '../connector.ts'
@@ -105,10 +105,18 @@ export function createDirect(deps: DirectDeps): Direct {
     addressesOf: peer => dialledOf(peer).filter(host => isWorthADial(host, networks())),
     dial,
     punch: (peer, options) => puncher.punch(peer, options),
+    servedAt: peer => puncher.servedAt(peer),
     hasRoomFor: peer => puncher.hasRoom && !puncher.isBusyWith(peer),
   })
   return {
-    serve: stream => puncher.serve(stream),
+    serve: async stream => {
+      try {
+        await puncher.serve(stream)
+      } catch (error) {
+        deps.log.debug('a punch of a peer came to nothing', { peer: stream.peer, error: messageOf(error) })
+        stream.abort(error instanceof Error ? error : new Error('the punch failed'))
+      }
+    },
     changed: () => keeper.changed(),
     stopped: async () => {
       await Promise.all([observer.stop(), ...ways.map(way => way.settled?.())])

@@ -36,7 +36,10 @@ describe('net / punch / endpoints', () => {
     assert.equal(isNeighbour('192.168.1.200', HOME), true)
     assert.equal(isNeighbour('192.168.2.200', HOME), false)
     assert.equal(isNeighbour('fd00::1', HOME), false)
-    const endpoints = ['62.10.0.1', '192.168.1.1', '10.0.0.1', '127.0.0.1', 'x'].map(address => ({ address, port: 4001 }))
+    const endpoints = ['62.10.0.1', '192.168.1.1', '10.0.0.1', '127.0.0.1', 'x'].map(address => ({
+      address,
+      port: 4001,
+    }))
     assert.deepEqual(
       callable(endpoints, HOME).map(({ address }) => address),
       ['62.10.0.1', '192.168.1.1'],

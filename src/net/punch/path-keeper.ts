@@ -21,6 +21,8 @@ export type PathKeeperDeps = {
     options: { readonly signal: AbortSignal },
   ) => Promise<void>
   readonly punch: (peer: string, options: { readonly signal: AbortSignal }) => Promise<unknown>
+  /** Clock.monotonic() when the peer itself last started a punch. */
+  readonly servedAt: (peer: string) => number | undefined
   /** Whether another punch can be started now, with this peer. */
   readonly hasRoomFor: (peer: string) => boolean
   /** Aborts when the host stops. */
@@ -36,6 +38,10 @@ type Kept = {
   /** Aborted where a wait is not worth its time any more. */
   woken: AbortController
   waitMs: number
+  /** Clock.monotonic() of the last turn. */
+  lookedAt: number
+  /** The path is as good as it gets: what is under way comes to its end, and nothing follows. */
+  isDone: boolean
 }
 
 export class PathKeeper {
@@ -62,8 +68,12 @@ export class PathKeeper {
     const kept = this.#kept.get(peer.id)
     const isWanted = kind !== 'left' && (peer.path.kind === 'relayed' || peer.path.kind === 'ice')
     if (!isWanted) {
-      kept?.ended.abort(new Error('the path is as good as it gets'))
+      if (kept === undefined) return
       this.#kept.delete(peer.id)
+      kept.isDone = true
+      // What is under way has just succeeded, perhaps, and has its last step before it.
+      if (kind === 'left') kept.ended.abort(new Error('the peer has left'))
+      else kept.woken.abort(new Error('the path is good'))
       return
     }
     if (kept === undefined) {
@@ -77,7 +87,14 @@ export class PathKeeper {
 
   #start(peer: Peer): void {
     if (this.#deps.stopping.aborted) return
-    const kept = { peer, ended: new AbortController(), woken: new AbortController(), waitMs: PATH_RETRY_MS_MIN }
+    const kept = {
+      peer,
+      ended: new AbortController(),
+      woken: new AbortController(),
+      waitMs: PATH_RETRY_MS_MIN,
+      lookedAt: this.#deps.clock.monotonic(),
+      isDone: false,
+    }
     this.#kept.set(peer.id, kept)
     void this.#keep(kept)
   }
@@ -88,11 +105,11 @@ export class PathKeeper {
     const { signal } = kept.ended
     const { id, direction } = kept.peer
     if (direction === 'outbound') await this.#rest(kept, PATH_START_WAIT_MS)
-    while (!signal.aborted) {
+    while (!signal.aborted && !kept.isDone) {
       try {
-        await this.#better(kept)
+        if (!this.#isTheirs(kept)) await this.#better(kept)
       } catch (error) {
-        if (signal.aborted) return
+        if (signal.aborted || kept.isDone) return
         log.debug('no better path to a peer', { peer: id, path: kept.peer.path.kind, error: messageOf(error) })
       }
       // Both where nothing was found, and where the event of a better session is still to come.
@@ -100,6 +117,14 @@ export class PathKeeper {
       kept.waitMs = Math.min(PATH_RETRY_MS_MAX, kept.waitMs * 2)
       await this.#rest(kept, spreadMs)
     }
+  }
+
+  /** Whether the peer, whose turn it is rather than ours, has had one since we last looked. */
+  #isTheirs(kept: Kept): boolean {
+    const { clock, servedAt } = this.#deps
+    const { peer, lookedAt } = kept
+    kept.lookedAt = clock.monotonic()
+    return peer.direction === 'outbound' && (servedAt(peer.id) ?? Number.NEGATIVE_INFINITY) >= lookedAt
   }
 
   async #better(kept: Kept): Promise<void> {
@@ -122,6 +147,7 @@ export class PathKeeper {
 
   /** Waits, or until something has changed. */
   async #rest(kept: Kept, waitMs: number): Promise<void> {
+    if (kept.isDone) return
     const signal = AbortSignal.any([kept.ended.signal, kept.woken.signal])
     await sleep(this.#deps.clock, waitMs, { signal }).catch(() => undefined) // Woken or ended: the caller looks.
     kept.woken = new AbortController()

@@ -57,6 +57,11 @@ export class Puncher {
     return this.#calling.size < PUNCHES_MAX
   }
 
+  /** Clock.monotonic() when the peer last started a punch; undefined where it has not for long. */
+  servedAt(peer: string): number | undefined {
+    return this.#servedAt.get(peer)
+  }
+
   /** Starts a punch. @returns the way that led to a joined session @throws NetError NET_PUNCH_FAILED, and what streams throw */
   async punch(peer: string, options: { readonly signal: AbortSignal }): Promise<PunchMethod> {
     const { clock, open, stopping } = this.#deps

@@ -54,7 +54,10 @@ describe('net / punch / TCP plan', () => {
 
   it('makes one of two stable sides listen from the second attempt on', () => {
     const [a, b] = [offer('stable', ANN), offer('stable', BEN)]
-    const listens = (attempt: number): boolean[] => [plan(a, b, attempt, true).listens, plan(b, a, attempt, false).listens]
+    const listens = (attempt: number): boolean[] => [
+      plan(a, b, attempt, true).listens,
+      plan(b, a, attempt, false).listens,
+    ]
     assert.deepEqual(listens(0), [false, false])
     assert.deepEqual(listens(1), [false, true])
   })
@@ -70,9 +73,20 @@ describe('net / punch / TCP plan', () => {
   it('calls inside addresses only of a peer that is seen at our own address, and only in our networks', () => {
     const networks = [{ address: '192.168.1.7', prefixBits: 24 }]
     const inside = ['192.168.1.9', '192.168.2.9', '127.0.0.1'].map(address => ({ address, port: 5001 }))
-    const near = tcpPlan(offer('stable', ANN, [1]), { ...offer('stable', ANN, [2]), inside }, { attempt: 0, isOutbound: true, networks })
+    const near = tcpPlan(
+      offer('stable', ANN, [1]),
+      { ...offer('stable', ANN, [2]), inside },
+      { attempt: 0, isOutbound: true, networks },
+    )
+    assert.equal(near.listens, false)
+    const random = tcpPlan(offer('random', ANN), offer('random', ANN), { attempt: 0, isOutbound: false, networks })
+    assert.equal(random.listens, true)
     assert.deepEqual(near.targets, [inside[0], { address: ANN, port: 2 }])
-    const far = tcpPlan(offer('stable', ANN, [1]), { ...offer('stable', BEN, [2]), inside }, { attempt: 0, isOutbound: true, networks })
+    const far = tcpPlan(
+      offer('stable', ANN, [1]),
+      { ...offer('stable', BEN, [2]), inside },
+      { attempt: 0, isOutbound: true, networks },
+    )
     assert.deepEqual(far.targets, [{ address: BEN, port: 2 }])
   })
 })

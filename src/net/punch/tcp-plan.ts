@@ -39,11 +39,14 @@ export function tcpPlan(mine: PunchTcpOffer, theirs: PunchTcpOffer, options: Tcp
   const isNear = isOneNetwork(mine, theirs)
   // A stable side can call several ports at no cost; another one would get a port more for each, none of them foreseen.
   const calls = mine.mapping === 'stable' ? outside : outside.slice(0, 1)
-  const targets = callable(isNear ? [...theirs.inside, ...calls] : calls, networks)
+  const all = isNear ? [...theirs.inside, ...calls] : calls
+  const isFirst = ({ address, port }: Endpoint, index: number): boolean =>
+    all.findIndex(other => other.address === address && other.port === port) === index
+  const targets = callable(all.filter(isFirst), networks)
+  // Calls that do not cross on their way are refused, as between neighbours; then one side takes them.
+  const isRefused = isNear || (attempt > 0 && mine.mapping === theirs.mapping && mine.mapping === 'stable')
   const meetsOther = mine.mapping === 'stable' && theirs.mapping !== 'stable'
-  // Calls that do not cross on their way are refused: from the second attempt on one side takes them.
-  const isLate = mine.mapping === theirs.mapping && mine.mapping === 'stable' && (attempt > 0 || isNear) && !isOutbound
-  const listens = meetsOther || isLate
+  const listens = isRefused ? !isOutbound : meetsOther
   return { targets, listens, redials: !listens }
 }
 

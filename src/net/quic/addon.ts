@@ -61,9 +61,16 @@ export type NativeConfig = {
 export interface QuicAddon {
   readonly QuinnConfig: new (config: NativeConfig) => object
   /** Binds its UDP socket at once; throws where it cannot be had. */
-  readonly Server: new (config: object, host: string, port: number) => NativeServer
+  readonly Server: new (
+    config: object,
+    host: string,
+    port: number,
+  ) => NativeServer
   /** @param family 0: IPv4, 1: IPv6 */
-  readonly Client: new (config: object, family: 0 | 1) => NativeClient
+  readonly Client: new (
+    config: object,
+    family: 0 | 1,
+  ) => NativeClient
 }
 
 const PACKAGE = '@chainsafe/libp2p-quic'

@@ -117,7 +117,11 @@ function discard(native: NativeStream): void {
 }
 
 /** Host and port of a QUIC address. @throws where it is none */
-export function endpointOf(address: Multiaddr): { readonly kind: string; readonly host: string; readonly port: number } {
+export function endpointOf(address: Multiaddr): {
+  readonly kind: string
+  readonly host: string
+  readonly port: number
+} {
   const [host, udp] = address.getComponents()
   if (host?.value === undefined || udp?.name !== 'udp' || udp.value === undefined) {
     throw new Error('not an address of QUIC')

@@ -2,7 +2,13 @@
  * Where QUIC connections come in. Handshakes run beside one another, as many as there are places, so that those who begin
  * one and say no more do not keep others out.
  */
-import { type ComponentLogger, type Listener, type ListenerEvents, TypedEventEmitter, type Upgrader } from '@libp2p/interface'
+import {
+  type ComponentLogger,
+  type Listener,
+  type ListenerEvents,
+  TypedEventEmitter,
+  type Upgrader,
+} from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { getThinWaistAddresses } from '@libp2p/utils'
 import type { Multiaddr } from '@multiformats/multiaddr'
