@@ -38,7 +38,12 @@ const tools = {
 const identity = await createNodeIdentity(systemRandom)
 const host = (await createHost(
   { ...(await hostDeps({ identity })), log, punch: tools },
-  { listen: options.listen, mdns: false, meet: false },
+  {
+    listen: options.listen,
+    mdns: false,
+    meet: false,
+    ...(options.plane === false ? { planePort: 'off' as const } : {}),
+  },
 )) as Host & { adopt(pipe: BytePipe, adoption: Adoption): Promise<void> }
 
 const joinedAt = new Map<string, number>()

@@ -5,6 +5,8 @@ export type NodeOptions = {
   readonly stun?: string
   /** Addresses of this public node, which serves. */
   readonly public?: readonly string[]
+  /** Whether streams may take sockets of their own. @default true */
+  readonly plane?: boolean
   /** What the node says of its NAT. */
   readonly nat?: 'symmetric' | 'unknown'
 }

@@ -22,7 +22,11 @@ type Side = {
 const signal = new AbortController().signal
 
 /** A way whose attempts come to what the test says, at once. */
-function wayOf(side: Omit<Side, 'ways'>, clock: ManualClock, method: PunchMethod, joins: Joins): PunchWay {
+function wayOf(
+  side: Omit<Side, 'ways'>,
+  clock: ManualClock,
+  { method, joins }: { readonly method: PunchMethod; readonly joins: Joins },
+): PunchWay {
   return {
     method,
     attemptsMax: method === 'tcp' ? PUNCH_ATTEMPTS_MAX : 1,
@@ -51,7 +55,7 @@ function sideOf(clock: ManualClock, stream: ByteStream, joins: Partial<Record<Pu
     startedAt: [],
     released: [],
   }
-  const ways = methods.map(method => wayOf(common, clock, method, joins[method] ?? (() => false)))
+  const ways = methods.map(method => wayOf(common, clock, { method, joins: joins[method] ?? (() => false) }))
   return { ...common, ways }
 }
 

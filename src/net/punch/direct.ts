@@ -7,7 +7,7 @@ import { CONNECT_TIMEOUT_MS } from '../limits.ts'
 import type { Paths } from '../paths.ts'
 import type { PeerTable } from '../peer-table.ts'
 import type { Session } from '../session.ts'
-import type { Peer, PeerPath } from '../types.ts'
+import type { PeerPath } from '../types.ts'
 import { isNeighbour, isPublicAddress, localNetworks } from './endpoints.ts'
 import { createIceWay } from './ice-way.ts'
 import type { ObserverPeer } from './locate.ts'
@@ -53,57 +53,25 @@ export type Direct = {
 const DIALLED_ADDRESSES_MAX = 8
 
 export function createDirect(deps: DirectDeps): Direct {
-  const { clock, tools, connector, paths, table, stopping } = deps
+  const { tools, table } = deps
   const networks = tools.networks ?? localNetworks
   const observer = new Observer(deps, { hosts: deps.hosts, ports: tools.observerPorts ?? [0, 0] })
-  const joinedOver = (path: PeerPath, options: { readonly signal: AbortSignal }): Promise<void> =>
-    joined(deps, path, options)
-  const quicListener = (): { readonly host: string; readonly port: number } | undefined => quicListenerOf(deps)
-  const dial = (
-    peer: string,
-    addresses: readonly string[],
-    { signal }: { readonly signal: AbortSignal },
-  ): Promise<void> => {
-    const decoded = addresses.map(decodeAddress).filter(address => address !== undefined)
-    const deadline = { what: 'a dial', timeoutMs: CONNECT_TIMEOUT_MS, signal: AbortSignal.any([signal, stopping]) }
-    return withDeadline(clock, deadline, each => connector.dialBeside({ peer, addresses: decoded }, { signal: each }))
-  }
-  const ways: PunchWay[] = [
-    createTcpWay({
-      ...deps,
-      foresee: tools.foresee,
-      networks,
-      observers: () => observersOf(deps),
-      adopt: (pipe, adoption) => connector.adopt(pipe, adoption),
-      joinedOver,
-    }),
-  ]
-  const { createIce } = tools
-  if (createIce !== undefined && deps.hasQuic) {
-    ways.push(
-      createIceWay({
-        ...deps,
-        createIce,
-        quicListener,
-        mark: (address, path) => paths.mark(address, path),
-        dial: ({ peer, address }, options) => dial(peer, [address], options),
-        joinedOver,
-        goneFrom: path => goneFrom(deps.sessions, path),
-      }),
-    )
-  }
+  const ways = waysOf(deps)
   const puncher = new Puncher({
     ...deps,
     ways,
     observer,
-    facts: () => ({ nat: tools.natKind(), listensQuic: quicListener() !== undefined }),
+    facts: () => ({ nat: tools.natKind(), listensQuic: quicListenerOf(deps) !== undefined }),
     pathTo: peer => table.session(peer)?.path.kind,
   })
   const keeper = new PathKeeper({
     ...deps,
     onPeer: listener => void table.onPeer(listener),
-    addressesOf: peer => dialledOf(peer).filter(host => isWorthADial(host, networks())),
-    dial,
+    addressesOf: ({ offer }) => {
+      const own = offer.addresses.slice(0, DIALLED_ADDRESSES_MAX)
+      return own.filter(address => isWorthADial(address, networks()))
+    },
+    dial: (peer, addresses, options) => dial(deps, { peer, addresses }, options),
     punch: (peer, options) => puncher.punch(peer, options),
     servedAt: peer => puncher.servedAt(peer),
     hasRoomFor: peer => puncher.hasRoom && !puncher.isBusyWith(peer),
@@ -122,10 +90,42 @@ export function createDirect(deps: DirectDeps): Direct {
       await Promise.all([observer.stop(), ...ways.map(way => way.settled?.())])
     },
   }
+}
 
-  function dialledOf(peer: Peer): string[] {
-    return peer.offer.addresses.slice(0, DIALLED_ADDRESSES_MAX)
-  }
+/** The ways that this host can go, the better first. */
+function waysOf(deps: DirectDeps): PunchWay[] {
+  const { tools, connector, paths } = deps
+  const joinedOver = (path: PeerPath, options: { readonly signal: AbortSignal }): Promise<void> =>
+    joined(deps, path, options)
+  const tcp = createTcpWay({
+    ...deps,
+    foresee: tools.foresee,
+    networks: tools.networks ?? localNetworks,
+    observers: () => observersOf(deps),
+    adopt: (pipe, adoption) => connector.adopt(pipe, adoption),
+    joinedOver,
+  })
+  if (tools.createIce === undefined || !deps.hasQuic) return [tcp]
+  const ice = createIceWay({
+    ...deps,
+    createIce: tools.createIce,
+    quicListener: () => quicListenerOf(deps),
+    mark: (address, path) => paths.mark(address, path),
+    dial: ({ peer, address }, options) => dial(deps, { peer, addresses: [address] }, options),
+    joinedOver,
+    goneFrom: path => goneFrom(deps.sessions, path),
+  })
+  return [tcp, ice]
+}
+
+function dial(
+  { clock, connector, stopping }: DirectDeps,
+  { peer, addresses }: { readonly peer: string; readonly addresses: readonly string[] },
+  { signal }: { readonly signal: AbortSignal },
+): Promise<void> {
+  const decoded = addresses.map(decodeAddress).filter(address => address !== undefined)
+  const deadline = { what: 'a dial', timeoutMs: CONNECT_TIMEOUT_MS, signal: AbortSignal.any([signal, stopping]) }
+  return withDeadline(clock, deadline, each => connector.dialBeside({ peer, addresses: decoded }, { signal: each }))
 }
 
 function isWorthADial(text: string, networks: Parameters<typeof isNeighbour>[1]): boolean {
