@@ -102,6 +102,9 @@ export const PATH_RETRY_MS_MAX = 30 * 60_000
 /** Nodes that are asked where they see a socket, before an attempt. */
 export const OBSERVERS_MAX = 2
 
+/** Nodes that are tried for that, where the first ones do not answer. */
+export const OBSERVERS_TRIED_MAX = 4
+
 /** Asking one node where it sees a socket, in milliseconds. */
 export const OBSERVE_MS_MAX = 4_000
 

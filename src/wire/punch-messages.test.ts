@@ -34,12 +34,15 @@ describe('wire / punch messages', () => {
   it('are refused where anything is beyond its bound', () => {
     const offer = { mapping: 'stable', outside: ends, inside: [], token }
     const refused = [
-      { type: 'ping', at: undefined }.type,
-      { type: 'offer', tcp: { ...offer, outside: Array(5).fill(ends[0]) } },
+      'ping',
+      { type: 'offer', tcp: { ...offer, outside: Array.from({ length: 5 }, () => ends[0]) } },
       { type: 'offer', tcp: { ...offer, outside: [{ address: '62.1.1.1', port: 80 }] } },
       { type: 'offer', tcp: { ...offer, outside: [{ address: 'x'.repeat(46), port: 4001 }] } },
       { type: 'offer', tcp: { ...offer, token: new Uint8Array(15) } },
-      { type: 'offer', ice: { ufrag: 'abcd', password: 'x'.repeat(22), candidates: Array(25).fill(candidate) } },
+      {
+        type: 'offer',
+        ice: { ufrag: 'abcd', password: 'x'.repeat(22), candidates: Array.from({ length: 25 }, () => candidate) },
+      },
       { type: 'observing', ports: [], token },
       { type: 'observing', ports: [4001, 4002, 4003], token },
       { type: 'observed', port: 4001, from: { address: '62.1.1.1', port: 0 } },

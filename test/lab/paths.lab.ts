@@ -82,9 +82,14 @@ describe('a relayed connection', { skip: labUnavailable() ?? false }, () => {
   it('carries bytes, whatever path it becomes', async t => {
     const speeds: string[] = []
     const measure = async (what: string, a: PunchNode, b: PunchNode): Promise<void> => {
-      a.do({ what: 'send', peer: b.id, bytes: SENT_BYTES })
-      const { bytes, tookMs = 0, error } = await a.until(({ event }) => event === 'sent' || event === 'failed')
-      assert.equal(bytes, SENT_BYTES, error)
+      let tookMs = Number.POSITIVE_INFINITY
+      // The first time is for programs and windows to get warm.
+      for (let times = 0; times < 3; times += 1) {
+        a.do({ what: 'send', peer: b.id, bytes: SENT_BYTES })
+        const sent = await a.until(({ event }) => event === 'sent' || event === 'failed')
+        assert.equal(sent.bytes, SENT_BYTES, sent.error)
+        tookMs = Math.min(tookMs, sent.tookMs ?? 0)
+      }
       speeds.push(`${what} ${Math.round(SENT_BYTES / 2 ** 20 / (tookMs / 1_000))} MiB/s`)
     }
     for (const listen of ['tcp/0', 'udp/0/quic-v1']) {

@@ -4,7 +4,7 @@
  */
 import { connect, type Socket } from 'node:net'
 import { abortable, type ByteStream, type Clock, type Logger, messageOf, withDeadline } from '#base'
-import { OBSERVE_MS_MAX, OBSERVERS_MAX } from '../limits.ts'
+import { OBSERVE_MS_MAX, OBSERVERS_MAX, OBSERVERS_TRIED_MAX } from '../limits.ts'
 import { PunchTalk } from './talk.ts'
 import type { TcpObservation } from './types.ts'
 
@@ -34,7 +34,9 @@ export async function locate(
   options: { readonly signal: AbortSignal },
 ): Promise<Located | undefined> {
   const isIpv6 = observers[0]?.host.includes(':') === true
-  const asked = observers.filter(({ host }) => host.includes(':') === isIpv6).slice(0, OBSERVERS_MAX)
+  const known = observers.filter(({ host }) => host.includes(':') === isIpv6).slice(0, OBSERVERS_TRIED_MAX)
+  const startedAt = deps.clock.monotonic()
+  let toldCount = 0
   const sockets: Socket[] = []
   const streams: ByteStream[] = []
   const observations: TcpObservation[] = []
@@ -43,7 +45,10 @@ export async function locate(
     for (const stream of streams.splice(0)) stream.abort(new Error('seen'))
   }
   // One after the other, so that the ports which a NAT gives are seen in order.
-  for (const [index, { peer, host }] of asked.entries()) {
+  for (const { peer, host } of known) {
+    // The other side waits for us.
+    const isLate = deps.clock.monotonic() - startedAt >= OBSERVE_MS_MAX
+    if (toldCount >= OBSERVERS_MAX || isLate) break
     const deadline = { what: 'asking where a socket is seen', timeoutMs: OBSERVE_MS_MAX, signal: options.signal }
     try {
       await withDeadline(deps.clock, deadline, async signal => {
@@ -53,7 +58,7 @@ export async function locate(
         talk.send({ type: 'observe' })
         const { ports, token } = await talk.next(['observing'], { signal })
         // Two ports of the first show whether ports matter, one of another whether addresses do.
-        for (const port of index === 0 ? ports : ports.slice(0, 1)) {
+        for (const port of toldCount === 0 ? ports : ports.slice(0, 1)) {
           const localPort = observations[0]?.localPort ?? 0
           const socket = connect({ host, port, localAddress: isIpv6 ? '::' : '0.0.0.0', localPort })
           sockets.push(socket)
@@ -63,6 +68,7 @@ export async function locate(
           if (seen.port !== port) throw talk.failure('malformed')
           observations.push({ localPort: socket.localPort ?? 0, remote: { address: host, port }, observed: seen.from })
         }
+        toldCount += 1
       })
     } catch (error) {
       if (options.signal.aborted) {

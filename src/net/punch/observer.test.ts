@@ -62,7 +62,7 @@ describe('net / punch / observer', () => {
     assert.equal(located?.observations.length, 3)
     located?.release()
     const alone = await ask('gone', 'other')
-    assert.equal(alone?.observations.length, 1)
+    assert.equal(alone?.observations.length, 2)
     alone?.release()
     assert.equal(await ask('gone'), undefined)
     assert.equal(await ask(), undefined)

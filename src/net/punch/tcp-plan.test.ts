@@ -11,8 +11,11 @@ function offer(mapping: PunchTcpOffer['mapping'], address: string, ports = [5001
 }
 
 const [ANN, BEN] = ['62.10.0.1', '77.10.0.1']
-const plan = (mine: PunchTcpOffer, theirs: PunchTcpOffer, attempt = 0, isOutbound = true) =>
-  tcpPlan(mine, theirs, { attempt, isOutbound, networks: [] })
+const plan = (
+  mine: PunchTcpOffer,
+  theirs: PunchTcpOffer,
+  { attempt = 0, isOutbound = true }: { readonly attempt?: number; readonly isOutbound?: boolean } = {},
+) => tcpPlan(mine, theirs, { attempt, isOutbound, networks: [] })
 
 describe('net / punch / TCP plan', () => {
   it('comes to the same answer on both sides', () => {
@@ -55,8 +58,8 @@ describe('net / punch / TCP plan', () => {
   it('makes one of two stable sides listen from the second attempt on', () => {
     const [a, b] = [offer('stable', ANN), offer('stable', BEN)]
     const listens = (attempt: number): boolean[] => [
-      plan(a, b, attempt, true).listens,
-      plan(b, a, attempt, false).listens,
+      plan(a, b, { attempt }).listens,
+      plan(b, a, { attempt, isOutbound: false }).listens,
     ]
     assert.deepEqual(listens(0), [false, false])
     assert.deepEqual(listens(1), [false, true])
