@@ -120,6 +120,20 @@ export class Connector {
     }
   }
 
+  /** Dials a peer beside the connections that there are, for a better path; resolves once it has joined over it. @throws */
+  async dialBeside(
+    target: DialTarget & { readonly peer: string },
+    options: { readonly signal: AbortSignal },
+  ): Promise<void> {
+    const connection = await dialAny(this.#deps, target, options)
+    const session = this.#deps.sessionOf(connection, { makes: true })
+    assert(session !== undefined, 'a session is made where it is wanted')
+    await abortable(session.joined, options.signal).catch((error: unknown) => {
+      session.end(lost(target.peer))
+      throw error
+    })
+  }
+
   /** Resolves when no dial is on its way. */
   async settled(): Promise<void> {
     await Promise.allSettled(this.#connecting.values())

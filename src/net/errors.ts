@@ -28,6 +28,8 @@ export type NetFault =
   | { readonly code: 'NET_CONNECTION_LOST'; readonly peer: string }
   /** Nobody was reached there lately, so it is left alone for a while. `key`: a peer id or an address. */
   | { readonly code: 'NET_PEER_RESTING'; readonly key: string; readonly retryAfterMs: number }
+  /** No direct way to the peer was found; the connection that there is stays. */
+  | { readonly code: 'NET_PUNCH_FAILED'; readonly peer: string; readonly reason: PunchFailure }
   /** A setting that does not exist, or a value that it does not take. */
   | { readonly code: 'NET_SETTINGS_INVALID'; readonly setting?: string }
   /** There is a list of peers that are allowed, and this one is not on it. */
@@ -48,6 +50,12 @@ export type NetFault =
   /** The host has not been started, or has been stopped. */
   | { readonly code: 'NET_STOPPED' }
 
+/**
+ * `busy`: one of the two has as many punches as it takes; `no-way`: nothing that both can do leads anywhere; `malformed`: the
+ * other side does not keep to the protocol; `silent`: it does not answer.
+ */
+export type PunchFailure = 'busy' | 'no-way' | 'malformed' | 'silent'
+
 export class NetError extends KoinonError<NetFault> {
   override readonly name = 'NetError'
 }
@@ -65,4 +73,15 @@ export function resting(key: string, retryAfterMs: number): NetError {
   const what = key.startsWith('/') ? 'the address' : 'the peer'
   const sentence = `${what} could not be reached several times and is left alone; it is tried again in ${waitS} s`
   return new NetError({ code: 'NET_PEER_RESTING', key, retryAfterMs }, sentence)
+}
+
+export function punchFailed(peer: string, reason: PunchFailure): NetError {
+  return new NetError({ code: 'NET_PUNCH_FAILED', peer, reason }, PUNCH_SENTENCES[reason])
+}
+
+const PUNCH_SENTENCES: Readonly<Record<PunchFailure, string>> = {
+  busy: 'as many attempts at direct connections are under way as one of the two nodes takes',
+  'no-way': 'no direct way to the peer was found',
+  malformed: 'the peer does not keep to the protocol by which direct connections are made',
+  silent: 'the peer did not answer in time while a direct connection was being made',
 }

@@ -17,7 +17,8 @@ import {
 } from '#wire'
 import { Acquaintances, targetOf } from './acquaintances.ts'
 import { addressesOf, decodeAddress, parseAddress } from './address.ts'
-import { Connector } from './connector.ts'
+import type { BytePipe } from './adopt.ts'
+import { type Adoption, Connector } from './connector.ts'
 import type { DialTarget } from './dialler.ts'
 import { lost, NetError, stopped } from './errors.ts'
 import type { Node } from './libp2p.ts'
@@ -31,6 +32,8 @@ import { type PeerGuard, subjectsOf } from './peer-guard.ts'
 import { fitting, PeerRecords } from './peer-records.ts'
 import { PeerTable } from './peer-table.ts'
 import { DataPlane } from './plane/data-plane.ts'
+import { createDirect, type Direct } from './punch/direct.ts'
+import type { PunchTools } from './punch/types.ts'
 import type { Session, SessionOwner } from './session.ts'
 import { Relay } from './relay/relay.ts'
 import { Sessions } from './sessions.ts'
@@ -54,6 +57,8 @@ export type HostDeps = {
   readonly isPublic?: () => boolean | undefined
   /** Whether a peer may use more of our relaying than strangers. Without it: those who have proved the secret. */
   readonly isTrusted?: (peer: string) => boolean
+  /** What it takes to come from a relayed connection to a direct one. Without it relayed ones stay as they are. */
+  readonly punch?: PunchTools
   /** What peers are told until the first `announce`. Without it: a node that serves nothing. */
   readonly offer?: NodeOffer
 }
@@ -84,6 +89,7 @@ export class Libp2pHost implements Host {
   readonly #records: PeerRecords
   readonly #streams: Streams
   readonly #plane: DataPlane | undefined
+  readonly #direct: Direct | undefined
   #offer: NodeOffer
   #isStarted = false
   #stopped: Promise<void> | undefined
@@ -137,6 +143,10 @@ export class Libp2pHost implements Host {
       isHere: peer => this.#table.has(peer),
       sessionOf: (connection, options) => this.sessions.dialled(connection, options),
     })
+    this.#own = new OwnAddresses(
+      { self: this.id, listening: () => deps.node.listening(), relayed: () => this.relay.addresses() },
+      options.listen,
+    )
     this.#plane = this.#createPlane()
     this.#streams = new Streams({
       ...deps,
@@ -152,10 +162,7 @@ export class Libp2pHost implements Host {
       onFault: (session, reason) => this.#onFault(session, reason),
     })
     this.relay = this.#createRelay()
-    this.#own = new OwnAddresses(
-      { self: this.id, listening: () => deps.node.listening(), relayed: () => this.relay.addresses() },
-      options.listen,
-    )
+    this.#direct = this.#createDirect()
     this.#acquaintances = new Acquaintances(
       {
         ...deps,
@@ -320,6 +327,15 @@ export class Libp2pHost implements Host {
     this.#announceAll()
   }
 
+  /** Makes a connection of bytes that came about in another way than by dialling. See `Connector.adopt`. */
+  adopt(pipe: BytePipe, adoption: Adoption): Promise<void> {
+    return this.#connector.adopt(pipe, adoption)
+  }
+
+  networkChanged(): void {
+    this.#direct?.changed()
+  }
+
   onFound(peer: string, addresses: readonly string[]): void {
     this.#acquaintances.found([{ id: peer, addresses: addresses.slice(0, PEER_ADDRESSES_MAX) }])
   }
@@ -433,11 +449,31 @@ export class Libp2pHost implements Host {
     for (const session of this.sessions) session.announce()
   }
 
+  #createDirect(): Direct | undefined {
+    const { punch: tools, node } = this.#deps
+    if (tools === undefined) return undefined
+    const direct = createDirect({
+      ...this.#deps,
+      tools,
+      self: this.id,
+      connector: this.#connector,
+      paths: this.#paths,
+      table: this.#table,
+      sessions: this.sessions,
+      listening: () => node.listening(),
+      hasQuic: node.transports.has('quic'),
+      hosts: this.#own.hosts,
+      open: (peer, options) => this.open(peer, PROTOCOLS.punch, options),
+      stopping: this.#stopping.signal,
+    })
+    this.handle(PROTOCOLS.punch, stream => direct.serve(stream))
+    return direct
+  }
+
   /** Where the host itself listens, at a port of its own. */
   #createPlane(): DataPlane | undefined {
-    const { listen, planePort = 0 } = this.#options
-    const addresses = listen.map(decodeAddress).filter(address => address !== undefined)
-    const hosts = [...new Set(addresses.map(({ host }) => host))]
+    const { planePort = 0 } = this.#options
+    const hosts = this.#own.hosts
     // Its sockets are TCP's.
     if (planePort === 'off' || !this.#deps.node.transports.has('tcp')) return undefined
     const { clock, random, log } = this.#deps
@@ -469,6 +505,7 @@ export class Libp2pHost implements Host {
     await this.#streams.stop()
     await this.#plane?.stop()
     await this.#deps.node.stop()
+    await this.#direct?.stopped()
   }
 }
 

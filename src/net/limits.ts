@@ -48,6 +48,81 @@ export const LINGER_MS = 1_000
 /** Age at which both sides know of a connection, so that a second one beside it can be closed, in milliseconds. */
 export const SETTLED_MS = 5_000
 
+/** Attempts by TCP of one punch, each with a round-trip time of its own. */
+export const PUNCH_ATTEMPTS_MAX = 3
+
+/** One attempt by TCP, from the first SYN to the word of the other side, in milliseconds: a SYN is sent at 0, 1 and 3 s. */
+export const PUNCH_DIAL_MS_MAX = 4_000
+
+/** One attempt by ICE, from the other side's description to a joined session, in milliseconds. */
+export const PUNCH_ICE_MS_MAX = 12_000
+
+/** From the socket of an attempt to the joined session on it, in milliseconds. */
+export const PUNCH_JOIN_MS_MAX = 5_000
+
+/** Waiting for the other side's next message, in milliseconds; results may take as long as their attempt more. */
+export const PUNCH_MESSAGE_MS_MAX = 10_000
+
+/** One punch with all its attempts, in milliseconds. */
+export const PUNCH_MS_MAX = 90_000
+
+/** Time between two calls of one endpoint that refuses them, in milliseconds. */
+export const PUNCH_REDIAL_MS = 100
+
+/** Calls of one attempt by TCP, to all endpoints of the peer together. */
+export const PUNCH_DIALS_MAX = 24
+
+/** How long an attempt that also listens calls before it does, in milliseconds. */
+export const PUNCH_LISTEN_AFTER_MS = 20
+
+/** Sockets that one attempt by TCP has open: called and accepted. */
+export const PUNCH_SOCKETS_MAX = 16
+
+/** Messages of one punch that wait to be looked at. */
+export const PUNCH_MESSAGES_WAITING_MAX = 8
+
+/** Punches of our own that are under way. */
+export const PUNCHES_MAX = 4
+
+/** Punches of others that are under way. */
+export const PUNCHES_SERVED_MAX = 8
+
+/** The shortest time between two punches that one peer starts, in milliseconds. */
+export const PUNCH_INTERVAL_MS_MIN = 10_000
+
+/** How long the side that dialled a relayed connection waits for the other to start a punch, in milliseconds. */
+export const PATH_START_WAIT_MS = 15_000
+
+/** The first wait after a peer could not be reached directly, in milliseconds; each next one is twice as long. */
+export const PATH_RETRY_MS_MIN = 30_000
+
+/** The longest such wait, in milliseconds. */
+export const PATH_RETRY_MS_MAX = 30 * 60_000
+
+/** Nodes that are asked where they see a socket, before an attempt. */
+export const OBSERVERS_MAX = 2
+
+/** Nodes that are tried for that, where the first ones do not answer. */
+export const OBSERVERS_TRIED_MAX = 4
+
+/** Asking one node where it sees a socket, in milliseconds. */
+export const OBSERVE_MS_MAX = 4_000
+
+/** Peers that are told at once where they are seen; each may ask once at a time. */
+export const OBSERVED_PEERS_MAX = 32
+
+/** How long a peer that is told where it is seen may hold its sockets for it, in milliseconds. */
+export const OBSERVED_MS_MAX = 30_000
+
+/** Inbound sockets at the ports where peers are told where they are seen, to a few of each peer. */
+export const OBSERVER_SOCKETS_MAX = 96
+
+/** How long a UDP shuttle between an ICE path and QUIC lives without a datagram of our QUIC, in milliseconds: that keeps alive every 5 s. */
+export const SHUTTLE_IDLE_MS = 20_000
+
+/** Datagrams of a UDP shuttle that the system has not taken yet; more are lost, as on any way that is too narrow. */
+export const SHUTTLE_DATAGRAMS_MAX = 512
+
 /** Streams that one connection may have open in each direction. */
 export const STREAMS_PER_CONNECTION_MAX = 256
 

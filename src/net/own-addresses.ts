@@ -3,6 +3,9 @@ import type { Multiaddr } from '@multiformats/multiaddr'
 import { PEER_ADDRESSES_MAX } from '#wire'
 import { decodeAddress, isLoopback } from './address.ts'
 
+/** Every interface. */
+const WILDCARDS: ReadonlySet<string> = new Set(['0.0.0.0', '::'])
+
 export type OwnAddressesDeps = {
   readonly self: string
   /** What the listeners are bound to, wildcards expanded. */
@@ -13,12 +16,14 @@ export type OwnAddressesDeps = {
 
 export class OwnAddresses {
   readonly #deps: OwnAddressesDeps
-  readonly #isWildcard: boolean
+  /** Hosts of the addresses that were asked for. */
+  readonly hosts: readonly string[]
 
   /** @param listen the addresses that were asked for */
   constructor(deps: OwnAddressesDeps, listen: readonly string[]) {
     this.#deps = deps
-    this.#isWildcard = listen.some(text => ['0.0.0.0', '::'].includes(decodeAddress(text)?.host ?? ''))
+    const addresses = listen.map(decodeAddress).filter(address => address !== undefined)
+    this.hosts = [...new Set(addresses.map(({ host }) => host))]
   }
 
   /** All of them, as multiaddrs that end in our peer id. */
@@ -32,7 +37,7 @@ export class OwnAddresses {
     const decoded = all.map(decodeAddress).filter(address => address !== undefined)
     // A wildcard has become every interface; nobody else can use the loopback one.
     const distant = decoded.filter(address => !isLoopback(address))
-    const useful = distant.length > 0 && this.#isWildcard ? distant : decoded
+    const useful = distant.length > 0 && this.hosts.some(host => WILDCARDS.has(host)) ? distant : decoded
     return useful.map(address => address.text).slice(0, PEER_ADDRESSES_MAX)
   }
 

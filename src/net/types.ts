@@ -182,6 +182,8 @@ export interface Host {
   room(peer: string): Promise<void>
   /** Signs with the statement's new key from now on, and tells every peer. Connections keep their peer id until the next start. */
   rotate(signer: KeyProvider, statement: Uint8Array): void
+  /** Our addresses or the NAT have changed: peers that could not be reached directly are tried again. */
+  networkChanged(): void
   /** Replaces our own offer and sends it to every admitted peer. */
   announce(offer: NodeOffer): void
 }

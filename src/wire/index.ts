@@ -48,6 +48,16 @@ export {
   type RelayRefusal,
 } from './relay-messages.ts'
 export type * from './relay-report.ts'
+export {
+  decodePunchMessage,
+  encodePunchMessage,
+  PUNCH_TOKEN_BYTES,
+  type PunchIceOffer,
+  type PunchMessage,
+  type PunchMethod,
+  type PunchNatKind,
+  type PunchTcpOffer,
+} from './punch-messages.ts'
 export * from './versions.ts'
 export * from './openai.ts'
 export {

@@ -56,6 +56,20 @@ export const ERROR_CODE_CHARS_MAX = 64
 /** Characters of an error's sentence as a peer reports it. */
 export const ERROR_SENTENCE_CHARS_MAX = 500
 
+// Coming to a direct connection (`punch-messages.ts`).
+
+/** Bytes of one message of `/koinon/punch/1`: an ICE description with 24 candidates takes 3 KiB. */
+export const PUNCH_MESSAGE_BYTES_MAX = 8 * 1024
+
+/** Endpoints of each kind that a side may name for one attempt by TCP: what bounds whom a peer can make a node dial. */
+export const PUNCH_ENDPOINTS_MAX = 4
+
+/** Candidates of one ICE description. */
+export const PUNCH_CANDIDATES_MAX = 24
+
+/** Ports at which a node tells others where it sees them. */
+export const PUNCH_PORTS_MAX = 2
+
 // What one request to the HTTP API may hold (`openai.ts`).
 
 /** Characters of the `model` field of a request: an id has 64, names and file names are longer. */

@@ -13,6 +13,8 @@ export const PROTOCOLS = {
   bulk: '/koinon/bulk/1',
   /** Reservations at relays, and circuits through them. */
   relay: '/koinon/relay/1',
+  /** From a relayed connection to a direct one; where a node is seen. */
+  punch: '/koinon/punch/1',
   /** The protocol of the systems before: a length and JSON. */
   json: '/json-message/1.0',
 } as const

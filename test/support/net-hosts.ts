@@ -4,6 +4,7 @@ import { createNodeIdentity, type NodeIdentity } from '#identity'
 import type { NodeOffer } from '#wire'
 import { createHost } from '../../src/net/create-host.ts'
 import type { HostDeps } from '../../src/net/host.ts'
+import type { PunchTools } from '../../src/net/punch/types.ts'
 import type { PeerGuard } from '../../src/net/peer-guard.ts'
 import type { Host, HostOptions, Peer, PeerEvent } from '../../src/net/types.ts'
 import { openGuard, type SessionMemory, sessionMemory } from './session-memory.ts'
@@ -22,11 +23,12 @@ export type TestHostOptions = Partial<Omit<HostOptions, 'secret'>> & {
   readonly clock?: Clock
   readonly offer?: NodeOffer
   readonly isPublic?: () => boolean | undefined
+  readonly punch?: PunchTools
 }
 
 /** What a host needs that keeps everything in memory. */
 export async function hostDeps(options: Omit<TestHostOptions, keyof HostOptions> = {}): Promise<HostDeps> {
-  const { identity, handovers = [], memory, guard, clock = systemClock, offer, isPublic } = options
+  const { identity, handovers = [], memory, guard, clock = systemClock, offer, isPublic, punch } = options
   return {
     clock,
     random: systemRandom,
@@ -38,13 +40,14 @@ export async function hostDeps(options: Omit<TestHostOptions, keyof HostOptions>
     guard: guard ?? openGuard,
     ...(offer === undefined ? {} : { offer }),
     ...(isPublic === undefined ? {} : { isPublic }),
+    ...(punch === undefined ? {} : { punch }),
   }
 }
 
 /** A started host on a port of the system's choice, which stops with the test. */
 export async function startHost(test: Cleaner, options: TestHostOptions = {}): Promise<Host> {
-  const { secret, identity, handovers, memory, guard, clock, offer, isPublic, ...rest } = options
-  const given = Object.entries({ identity, handovers, memory, guard, clock, offer, isPublic }).filter(
+  const { secret, identity, handovers, memory, guard, clock, offer, isPublic, punch, ...rest } = options
+  const given = Object.entries({ identity, handovers, memory, guard, clock, offer, isPublic, punch }).filter(
     ([, value]) => value !== undefined,
   )
   const host = await createHost(await hostDeps(Object.fromEntries(given)), {
