@@ -2,6 +2,7 @@
 export { type DetectDeps, detectNat, type DetectOptions, type NatReport } from './detect.ts'
 export { natKindOf, type NatVerdict, type Observation, tcpMappingFrom } from './detection.ts'
 export { NatError, type NatFault } from './errors.ts'
+export { bytesOfAddress, decodeIp, isPrivate, isUnicast } from './ip.ts'
 export {
   createIceAgent,
   type IceAgent,

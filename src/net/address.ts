@@ -2,8 +2,10 @@
  * Multiaddrs, narrowed to what this host dials: an IP address or a DNS name, a TCP port, and perhaps a peer id.
  * Addresses come from peers too, so everything else (relays, `dnsaddr` look-ups, Unix sockets) is refused here.
  */
+import type { Connection } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import { OBSERVED_CHARS_MAX } from '#wire'
 import { NetError } from './errors.ts'
 
 /** Characters of an address; the same bound as in an offer. */
@@ -59,4 +61,18 @@ export function addressesOf(peer: string, texts: readonly string[]): Address[] {
 /** 127.0.0.0/8 and ::1. */
 export function isLoopback(address: Address): boolean {
   return address.host.startsWith('127.') || address.host === '::1'
+}
+
+/** Where a connection's other end is, without its peer id; undefined where a relay or something else stands between. */
+export function remoteAddressOf(connection: Pick<Connection, 'remoteAddr'>): string | undefined {
+  const text = connection.remoteAddr.toString().replace(/\/p2p\/[^/]+$/, '')
+  return /^\/ip[46]\/(?!.*\/p2p)/.test(text) && text.length <= OBSERVED_CHARS_MAX ? text : undefined
+}
+
+/** An address of this very node, with its peer id. @throws NetError NET_ADDRESS_INVALID */
+export function ownAddress(text: string, self: string): string {
+  const address = parseAddress(text)
+  if (address.peer === undefined) return `${address.text}/p2p/${self}`
+  if (address.peer === self) return address.text
+  throw new NetError({ code: 'NET_ADDRESS_INVALID', address: address.text }, 'the address names another node')
 }

@@ -16,22 +16,33 @@ import {
   type ProtocolId,
   type RefusalReason,
 } from '#wire'
-import { type Address, addressesOf, decodeAddress, isLoopback, parseAddress } from './address.ts'
+import { type Address, addressesOf, decodeAddress, isLoopback, ownAddress, parseAddress } from './address.ts'
 import { Connector } from './connector.ts'
 import type { DialTarget } from './dialler.ts'
 import { lost, NetError, stopped } from './errors.ts'
 import { Introductions } from './introductions.ts'
 import { keepConnected } from './keeper.ts'
 import { createNode, type Node } from './libp2p.ts'
-import { KEPT_ADDRESSES_MAX, RECORD_LIFE_MS, TURNED_AWAY_MAX, UNPROVEN_MAX } from './limits.ts'
+import { EXTERNAL_ADDRESSES_MAX, KEPT_ADDRESSES_MAX, RECORD_LIFE_MS, TURNED_AWAY_MAX, UNPROVEN_MAX } from './limits.ts'
 import { crowdedOut } from './newcomers.ts'
 import { type PeerGuard, subjectOfAddress, subjectsOf } from './peer-guard.ts'
 import { fitting, PeerRecords } from './peer-records.ts'
 import { PeerTable } from './peer-table.ts'
+import { probeAddress, probePlane } from './probe.ts'
 import { DataPlane } from './plane/data-plane.ts'
 import { Session, type SessionOwner, type SessionPhase } from './session.ts'
 import { type StreamHandler, Streams } from './streams.ts'
-import type { Host, HostMessage, HostOptions, Peer, PeerEvent } from './types.ts'
+import type {
+  Host,
+  HostMessage,
+  HostOptions,
+  Peer,
+  PeerEvent,
+  Probe,
+  ProbeHandler,
+  ProbeOptions,
+  ProbeTarget,
+} from './types.ts'
 
 export type HostDeps = {
   readonly clock: Clock
@@ -81,6 +92,7 @@ class Libp2pHost implements Host {
   readonly #streams: Streams
   readonly #plane: DataPlane | undefined
   #offer: NodeOffer
+  #external: readonly string[] = []
   #isStarted = false
   #stopped: Promise<void> | undefined
 
@@ -164,7 +176,32 @@ class Libp2pHost implements Host {
     // A wildcard has become every interface; nobody else can use the loopback one.
     const distant = decoded.filter(address => !isLoopback(address))
     const useful = distant.length > 0 && this.#isWildcard() ? distant : decoded
-    return useful.map(address => address.text).slice(0, PEER_ADDRESSES_MAX)
+    const own = useful.map(address => address.text)
+    return [...new Set([...this.#external, ...own])].slice(0, PEER_ADDRESSES_MAX)
+  }
+
+  get planePort(): number | undefined {
+    return this.#plane?.port
+  }
+
+  setExternalAddresses(addresses: readonly string[]): void {
+    const own = addresses.map(address => ownAddress(address, this.id))
+    this.#external = [...new Set(own)].slice(0, EXTERNAL_ADDRESSES_MAX)
+    // Peers are sent the new offer by whoever makes offers; the record goes with it.
+    if (this.#isStarted) void this.#records.make(this.addresses())
+  }
+
+  probe(target: ProbeTarget, options: ProbeOptions): Promise<Probe> {
+    this.#assertRuns()
+    const signal = AbortSignal.any([options.signal, this.#stopping.signal])
+    const { clock, node } = this.#deps
+    if (target.isPlane !== true) return probeAddress({ clock, libp2p: node.libp2p }, target, { ...options, signal })
+    const [plane, session] = [this.#plane, this.#table.session(target.peer)]
+    return probePlane({ plane, session }, target, { ...options, signal })
+  }
+
+  handleProbes(protocol: ProtocolId, handler: ProbeHandler): void {
+    this.#streams.handleProbes(protocol, handler)
   }
 
   async connect(address: string, options: { readonly signal?: AbortSignal } = {}): Promise<string> {
@@ -395,7 +432,7 @@ class Libp2pHost implements Host {
         sessions: () => this.#sessions.values(),
         refuses: from => this.#subjectOfNewcomer(from) === undefined,
         serves: protocol => this.#streams.serves(protocol),
-        onStream: stream => void this.#streams.serve(stream),
+        onStream: (stream, from) => void this.#streams.serve(stream, from),
       },
       { hosts, port: planePort },
     )

@@ -102,6 +102,9 @@ export const INTRODUCTION_WAIT_MS = 1_000
 /** How long an introduced peer that could not be reached is left alone, in milliseconds. */
 export const INTRODUCTION_RETRY_MS = 60_000
 
+/** Addresses outside (mapped ports, what the owner says) that a host tells of. */
+export const EXTERNAL_ADDRESSES_MAX = 8
+
 /** Addresses that the host keeps dialling. */
 export const KEPT_ADDRESSES_MAX = 64
 

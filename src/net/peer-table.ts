@@ -4,7 +4,7 @@
  */
 import { abortable, assert, type Logger, messageOf } from '#base'
 import { type KnownPeer, type NodeOffer, PEER_ADDRESSES_MAX } from '#wire'
-import { addressesOf } from './address.ts'
+import { addressesOf, remoteAddressOf } from './address.ts'
 import { CONNECTIONS_PER_PEER_MAX, PEERS_MAX, SETTLED_MS } from './limits.ts'
 import type { Announcement, Session } from './session.ts'
 import type { Peer, PeerEvent } from './types.ts'
@@ -149,6 +149,8 @@ export class PeerTable {
       id: session.peer,
       addresses: [...new Set([...dialled, ...own])].slice(0, PEER_ADDRESSES_MAX),
       direction: session.direction,
+      ...optional('remoteAddress', remoteAddressOf(session.connection)),
+      ...optional('observedAddress', session.observedAddress),
       connectedAt: entry.connectedAt,
       ...(session.rttMs === undefined ? {} : { rttMs: session.rttMs }),
       offer: entry.announcement.offer,
@@ -175,4 +177,8 @@ function streamsOf(sessions: readonly Session[]): Peer['streams'] {
     plane: sum(({ planeStreams }) => planeStreams.size),
     libp2p: sum(({ connection }) => Math.max(0, connection.streams.length - 1)),
   }
+}
+
+function optional<K extends string, V>(key: K, value: V | undefined): { readonly [key in K]?: V } {
+  return value === undefined ? {} : ({ [key]: value } as { readonly [key in K]: V })
 }

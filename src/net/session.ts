@@ -37,6 +37,7 @@ import {
   type RefusalReason,
 } from '#wire'
 import { NetStream } from './byte-stream.ts'
+import { remoteAddressOf } from './address.ts'
 import { NetError } from './errors.ts'
 import { hangUp } from './hang-up.ts'
 import {
@@ -108,6 +109,8 @@ export class Session {
   /** Clock.monotonic() at admission. */
   joinedAt = 0
   rttMs: number | undefined
+  /** Where the peer says that it sees us: a multiaddr, as it was sent. */
+  observedAddress: string | undefined
   readonly #deps: SessionDeps
   readonly #owner: SessionOwner
   readonly #secret: Uint8Array | undefined
@@ -353,6 +356,7 @@ export class Session {
     if (this.phase === 'ended') return
     this.#phase = 'joined'
     this.joinedAt = this.#deps.clock.monotonic()
+    this.observedAddress = info.observed
     this.#owner.onJoined(this, info)
     this.#joining.resolve()
     this.#owner.onIntroduced(info.peers, { isNews: false })
@@ -410,7 +414,8 @@ export class Session {
   #sendInfo(): void {
     this.#hasSentInfo = true
     this.#offerSentAt = this.#deps.clock.monotonic()
-    this.send(FRAME_TYPES.info, { ...this.#announcement(), peers: this.#owner.introductions(this) })
+    const [peers, observed] = [this.#owner.introductions(this), remoteAddressOf(this.connection)]
+    this.send(FRAME_TYPES.info, { ...this.#announcement(), peers, observed })
   }
 
   #pingPeer(): void {

@@ -7,10 +7,12 @@ import { type ByteStream, type Clock, type Logger, messageOf, StreamError, withD
 import { acceptSealedStream, openSealedStream, type SessionFault } from '#protocol'
 import type { ProtocolId, RefusalReason } from '#wire'
 import { NetStream } from './byte-stream.ts'
+import { remoteAddressOf } from './address.ts'
 import { lost, NetError } from './errors.ts'
 import { GUEST_STREAMS_MAX, GUESTS_MAX, OPEN_TIMEOUT_MS, STREAMS_PER_CONNECTION_MAX } from './limits.ts'
 import type { DataPlane } from './plane/data-plane.ts'
 import type { Session } from './session.ts'
+import type { ProbeHandler } from './types.ts'
 
 /** One that throws resets its stream. */
 export type StreamHandler = (stream: ByteStream) => void | Promise<void>
@@ -37,6 +39,7 @@ type Served = { readonly stream: ByteStream; readonly session: Session }
 export class Streams {
   readonly #deps: StreamsDeps
   readonly #handlers = new Map<string, StreamHandler>()
+  readonly #probeHandlers = new Map<string, ProbeHandler>()
 
   constructor(deps: StreamsDeps) {
     this.#deps = deps
@@ -44,7 +47,7 @@ export class Streams {
 
   /** Whether admitted peers may open streams of the protocol. */
   serves(protocol: string): boolean {
-    return this.#handlers.has(protocol)
+    return this.#handlers.has(protocol) || this.#probeHandlers.has(protocol)
   }
 
   async open(session: Session, protocol: ProtocolId, options: OpenOptions): Promise<ByteStream> {
@@ -80,10 +83,26 @@ export class Streams {
     this.#serve(protocol, serve, { admit, streamsMax: GUEST_STREAMS_MAX })
   }
 
-  /** A stream that came over the data plane. */
-  async serve(stream: ByteStream): Promise<void> {
+  /** Takes streams on connections that were made for them: of guests, and of the data plane; never a session's own. */
+  handleProbes(protocol: ProtocolId, handler: ProbeHandler): void {
+    this.#probeHandlers.set(protocol, handler)
+    const serve = async ({ stream, session }: Served): Promise<void> => {
+      const address = remoteAddressOf(session.connection) ?? ''
+      await Promise.resolve(handler(stream, { address, isPlane: false })).finally(() => session.guestStreamEnded())
+    }
+    const admit = (stream: NetStream, session: Session): ByteStream => {
+      const isDirect = remoteAddressOf(session.connection) !== undefined
+      if (!isDirect || this.#deps.guestCount() >= GUESTS_MAX || !session.becomeGuest()) throw new Error('not a probe')
+      return stream
+    }
+    this.#serve(protocol, serve, { admit, streamsMax: 1 })
+  }
+
+  /** A stream that came over the data plane, from a socket there. */
+  async serve(stream: ByteStream, from: string): Promise<void> {
     try {
       await this.#handlers.get(stream.protocol)?.(stream)
+      await this.#probeHandlers.get(stream.protocol)?.(stream, { address: from, isPlane: true })
     } catch (error) {
       this.#failed(stream, error)
     }

@@ -41,6 +41,8 @@ export const nodeOfferSchema = z.object({
   addresses: z.array(z.string().max(300)).max(PEER_ADDRESSES_MAX),
   /** TCP port of the node's data plane, at the addresses where it is reached itself; without one, streams go over libp2p. */
   planePort: z.int().min(1).max(65_535).optional(),
+  /** UDP port of the node's STUN server, at the addresses where it is reached itself; public nodes have one. */
+  stunPort: z.int().min(1).max(65_535).optional(),
   /** Memory that the node gives to weights and KV, in bytes. */
   memoryBytes: z
     .number()

@@ -11,6 +11,10 @@ export const PROTOCOLS = {
   stage: '/koinon/stage/1',
   /** Attachments of messages, in chunks. Sealed by the session. */
   bulk: '/koinon/bulk/1',
+  /** Asks a peer to dial one of our addresses (dial-back). Sealed by the session. */
+  reach: '/koinon/reach/1',
+  /** The connection that such a dial makes: it brings the nonce, and ends. */
+  reachBack: '/koinon/reach-back/1',
   /** The protocol of the systems before: a length and JSON. */
   json: '/json-message/1.0',
 } as const
