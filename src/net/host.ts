@@ -171,13 +171,16 @@ class Libp2pHost implements Host {
   }
 
   addresses(): readonly string[] {
+    return [...new Set([...this.#external, ...this.listening()])].slice(0, PEER_ADDRESSES_MAX)
+  }
+
+  listening(): readonly string[] {
     const all = this.#deps.node.listening().map(target => `${target.toString()}/p2p/${this.id}`)
     const decoded = all.map(decodeAddress).filter(address => address !== undefined)
     // A wildcard has become every interface; nobody else can use the loopback one.
     const distant = decoded.filter(address => !isLoopback(address))
     const useful = distant.length > 0 && this.#isWildcard() ? distant : decoded
-    const own = useful.map(address => address.text)
-    return [...new Set([...this.#external, ...own])].slice(0, PEER_ADDRESSES_MAX)
+    return useful.map(address => address.text).slice(0, PEER_ADDRESSES_MAX)
   }
 
   get planePort(): number | undefined {

@@ -72,8 +72,10 @@ export interface Host {
   start(): Promise<void>
   /** Resolves when every socket, stream and timer is gone. Idempotent. */
   stop(): Promise<void>
-  /** Multiaddrs that others can dial, each ending in our peer id. */
+  /** Multiaddrs that others can dial, each ending in our peer id: those outside first, then where this host listens. */
   addresses(): readonly string[]
+  /** Those where this host itself listens. */
+  listening(): readonly string[]
   /** TCP port at which the data plane listens; undefined where there is none. */
   readonly planePort: number | undefined
   /**
