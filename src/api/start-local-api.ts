@@ -57,6 +57,7 @@ function addLocalRoutes(server: Server, deps: LocalApiDeps, options: LocalApiOpt
   const { app } = server
   const { node } = deps
   app.get('/local/status', async () => node.status())
+  app.get('/local/network', async () => node.network())
   app.get('/local/peers', async () => node.peers())
   app.get('/local/models', async () => node.models())
   app.get('/local/plan', { schema: { querystring: planQuerySchema } }, async ({ query }) => node.plan(query.model))

@@ -12,6 +12,7 @@ import type {
   CompletionEvent,
   CompletionRequest,
   ModelSummary,
+  NetworkReport,
   NodeStatus,
   PeerSummary,
   PlanReport,
@@ -21,6 +22,7 @@ import { LOCAL_ANSWER_BYTES_MAX, LOCAL_ANSWER_MS_MAX, LOCAL_CONNECT_MS_MAX, LOCA
 
 export interface LocalClient {
   status(): Promise<NodeStatus>
+  network(): Promise<NetworkReport>
   peers(): Promise<readonly PeerSummary[]>
   models(): Promise<readonly ModelSummary[]>
   plan(model: string): Promise<PlanReport>
@@ -70,6 +72,7 @@ export function createLocalClient(deps: { readonly clock: Clock }, options: Loca
   }
   return {
     status: () => request('GET', '/local/status'),
+    network: () => request('GET', '/local/network'),
     peers: () => request('GET', '/local/peers'),
     models: () => request('GET', '/local/models'),
     plan: model => request('GET', `/local/plan?model=${encodeURIComponent(model)}`),

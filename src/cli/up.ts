@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { codeOf, type LogLevel, messageOf, repeat, TimeoutError, withDeadline } from '#base'
 import type { LayerChoice, NodeConfig } from '#node'
+import type { StunName } from '#reach'
 import { addDataDirOption, type DataDirFlags, dataDirOf } from './data-dir.ts'
 import { addEngineOptions, type EngineFlags, engineConfig, SLOTS_DEFAULT } from './engine-options.ts'
 import { CliError, usageError } from './errors.ts'
@@ -20,6 +21,8 @@ import {
   parseMultiaddr,
   parsePeerId,
   parsePlanePort,
+  parseStun,
+  parseSwitch,
 } from './parse.ts'
 import { addPassphraseOption, type PassphraseFlags } from './passphrase.ts'
 import { readSecret } from './secret.ts'
@@ -37,6 +40,9 @@ type UpFlags = DataDirFlags &
     readonly peer?: readonly string[]
     readonly listen?: readonly string[]
     readonly planePort: number | 'off'
+    readonly mapPorts: boolean
+    readonly stun?: readonly StunName[]
+    readonly external?: readonly string[]
     readonly api: ReturnType<typeof parseApiAddress>
     readonly temporary?: boolean
     readonly secretFile?: string
@@ -73,6 +79,13 @@ export function addUp(program: Command, deps: CliDeps): void {
         .argParser(parsePlanePort)
         .default(0, '0'),
     )
+    .addOption(
+      new Option('--map-ports <on|off>', 'have the router let peers in, where this machine has a private address')
+        .argParser(parseSwitch)
+        .default(true, 'on'),
+    )
+    .option('--external <address>', 'peers outside reach this node here (repeatable)', collect(parseMultiaddr))
+    .option('--stun <host:port>', 'ask this server, too, what the NAT does (repeatable)', collect(parseStun))
     .addOption(
       new Option('--api <host:port>', 'serve the OpenAI-compatible API here, or none')
         .argParser(parseApiAddress)
@@ -204,6 +217,9 @@ function nodeConfig(deps: CliDeps, dataDir: string, flags: UpFlags): NodeConfig 
     peers: flags.peer ?? [],
     listen: flags.listen ?? [LISTEN_DEFAULT],
     planePort: flags.planePort,
+    mapPorts: flags.mapPorts,
+    stun: flags.stun ?? [],
+    external: flags.external ?? [],
     mdns: flags.mdns === true,
     hybridSignatures: flags.hybridSignatures === true,
     trust: flags.trust ?? [],

@@ -1,6 +1,7 @@
 /** A whole node, as the surfaces (HTTP API, command line) see it. */
 import type { EngineOptions } from '#engine'
 import type { KeySource } from '#keyring'
+import type { StunName } from '#reach'
 import type { Attachment } from '#protocol'
 import type { Clock, LayerRange, Logger, Random } from '#base'
 import type {
@@ -8,6 +9,7 @@ import type {
   CompletionEvent,
   CompletionRequest,
   ModelSummary,
+  NetworkReport,
   NodeStatus,
   PeerSummary,
   PlanReport,
@@ -30,6 +32,12 @@ export type NodeConfig = {
   readonly listen: readonly string[]
   /** TCP port of the data plane; 0: any that is free; 'off': streams go over libp2p alone. @default 0 */
   readonly planePort?: number | 'off'
+  /** Have the gateway map the ports of private addresses. @default true */
+  readonly mapPorts?: boolean
+  /** STUN servers beside those of peers. */
+  readonly stun?: readonly StunName[]
+  /** Multiaddrs at which this node can be reached from outside, as its owner says. */
+  readonly external?: readonly string[]
   readonly secret?: Uint8Array
   readonly mdns: boolean
   /** Where the node's key lies. @default the data directory */
@@ -96,6 +104,8 @@ export interface KoinonNode {
   /** Who would run what, with the machines that are here now. @throws NodeError where the model is not known */
   plan(model: string): PlanReport
   status(): NodeStatus
+  /** How the node stands in the network: whether and where it can be reached, what its NAT is. */
+  network(): NetworkReport
   /** Leaving the loop or aborting the signal frees every stage. @throws KoinonError */
   complete(request: CompletionRequest, options: { readonly signal: AbortSignal }): AsyncGenerator<CompletionEvent>
   /** The commands that this node answers, and can give. */

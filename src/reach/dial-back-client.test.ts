@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type ByteStream, createStreamPair, ManualClock, seededRandom } from '#base'
+import { createStreamPair, ManualClock, seededRandom } from '#base'
 import { NONCE_BYTES, PROTOCOLS } from '#wire'
 import type { Place } from './address.ts'
 import { DialBackClient } from './dial-back-client.ts'
@@ -15,7 +15,7 @@ const signal = new AbortController().signal
 /** A client, and the stream of its question with the nonce that it waits for. */
 async function setUp(place: Place = PLACE) {
   const clock = new ManualClock()
-  const [ours, theirs] = createStreamPair(PROTOCOLS.reach, { a: 'helper', b: 'asker' })
+  const [ours, theirs] = createStreamPair(PROTOCOLS.reach, { a: 'asker', b: 'helper' })
   const client = new DialBackClient({ clock, random: seededRandom(5), host: { open: async () => ours } })
   const result = client.ask(HELPER, place, { signal })
   result.catch(() => undefined) // Each test looks at it where it matters.
@@ -27,7 +27,7 @@ async function setUp(place: Place = PLACE) {
     await theirs.close()
   }
   const bring = async (nonce: Uint8Array, from: Partial<typeof FROM & { peer: string }> = {}): Promise<void> => {
-    const [inbound, outbound] = createStreamPair(PROTOCOLS.reachBack, { a: from.peer ?? 'helper', b: 'asker' })
+    const [inbound, outbound] = createStreamPair(PROTOCOLS.reachBack, { a: 'asker', b: from.peer ?? 'helper' })
     outbound.send(nonce)
     await outbound.close()
     await client.onProbe(inbound, { ...FROM, ...from })
@@ -86,8 +86,8 @@ test('of a data plane only a stream over the plane is one', async () => {
 test('a peer that does not answer costs one wait; one that brings no nonce loses its stream', async () => {
   const { clock, client, result } = await setUp()
   const refused = assert.rejects(result, { code: 'REACH_DIAL_BACK_REFUSED' })
-  const [inbound] = createStreamPair(PROTOCOLS.reachBack, { a: 'helper', b: 'asker' })
-  const slow = assert.rejects(async () => client.onProbe(inbound as ByteStream, FROM), { code: 'TIMEOUT' })
+  const [inbound] = createStreamPair(PROTOCOLS.reachBack, { a: 'asker', b: 'helper' })
+  const slow = assert.rejects(async () => client.onProbe(inbound, FROM), { code: 'TIMEOUT' })
   clock.advance(DIAL_BACK_REQUEST_MS_MAX)
   await slow
   clock.advance(DIAL_BACK_MS_MAX)

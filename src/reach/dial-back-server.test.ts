@@ -38,7 +38,7 @@ function setUp(options: { readonly seen?: string; readonly probe?: (dials: Dials
     },
   })
   const ask = async (request: Uint8Array): Promise<string | undefined> => {
-    const [ours, theirs] = createStreamPair(PROTOCOLS.reach, { a: ASKER, b: 'server' })
+    const [ours, theirs] = createStreamPair(PROTOCOLS.reach, { a: 'server', b: ASKER })
     theirs.send(request)
     const serving = server.serve(ours)
     const body = await readAnswer(theirs)
@@ -52,7 +52,7 @@ function setUp(options: { readonly seen?: string; readonly probe?: (dials: Dials
 
 /** The asker takes the nonce and closes. */
 async function answering(dials: Dials): Promise<Probe> {
-  const [ours, theirs] = createStreamPair(PROTOCOLS.reachBack, { a: ASKER, b: 'server' })
+  const [ours, theirs] = createStreamPair(PROTOCOLS.reachBack, { a: 'server', b: ASKER })
   void readNonce(theirs).then(async nonce => {
     dials.nonces.push(nonce)
     await theirs.close()
@@ -73,10 +73,21 @@ test('dials where it sees the asker, and hands over the nonce there', async () =
 
 test('dials nobody else: no other address, no name, no private one, no service of the system, no relay', async () => {
   const { dials, ask, request } = setUp()
-  for (const address of ['/ip4/77.1.0.1/tcp/4001', '/ip6/2a01::1/tcp/4001', '/ip4/62.1.0.1/tcp/25', '/ip4/62.1.0.1/tcp/22']) {
+  for (const address of [
+    '/ip4/77.1.0.1/tcp/4001',
+    '/ip6/2a01::1/tcp/4001',
+    '/ip4/62.1.0.1/tcp/25',
+    '/ip4/62.1.0.1/tcp/22',
+  ]) {
     assert.equal(await ask(request(address)), 'address', address)
   }
-  for (const address of ['/dns4/victim.example/tcp/80', '/ip4/62.1.0.1/udp/53', `${OWN}/p2p-circuit`, '', OWN.repeat(3)]) {
+  for (const address of [
+    '/dns4/victim.example/tcp/80',
+    '/ip4/62.1.0.1/udp/53',
+    `${OWN}/p2p-circuit`,
+    '',
+    OWN.repeat(3),
+  ]) {
     assert.equal(await ask(request(address)), 'malformed', address)
   }
   const inside = setUp({ seen: '/ip4/192.168.1.5/tcp/39000' })
@@ -85,7 +96,10 @@ test('dials nobody else: no other address, no name, no private one, no service o
   assert.equal(await relayed.ask(request(OWN)), 'address')
   const udp = setUp({ seen: '/ip4/62.1.0.1/udp/39000/quic-v1' })
   assert.equal(await udp.ask(request('/ip4/62.1.0.1/udp/4001/quic-v1')), 'address')
-  assert.deepEqual([dials, inside.dials, relayed.dials, udp.dials].map(({ targets }) => targets.length), [0, 0, 0, 0])
+  assert.deepEqual(
+    [dials, inside.dials, relayed.dials, udp.dials].map(({ targets }) => targets.length),
+    [0, 0, 0, 0],
+  )
 })
 
 test('a request must cost more than the dial, and no more than it may', async () => {
@@ -113,7 +127,8 @@ test('a flood of requests gets so many dials and no more', async () => {
 test('few dials run at once, and each ends in time where nobody answers', async () => {
   const { clock, ask, request, dials } = setUp({ probe: () => new Promise(() => undefined) })
   const running = Array.from({ length: DIAL_BACKS_RUNNING_MAX }, () => ask(request(OWN)))
-  while (dials.targets.length < DIAL_BACKS_RUNNING_MAX) await new Promise(resolve => setImmediate(resolve))
+  for (let turn = 0; turn < 1_000 && dials.targets.length < DIAL_BACKS_RUNNING_MAX; turn++)
+    await new Promise(resolve => setImmediate(resolve))
   assert.equal(await ask(request(OWN)), 'busy')
   clock.advance(DIAL_BACK_DIAL_MS_MAX)
   assert.deepEqual(new Set(await Promise.all(running)), new Set(['failed']))
@@ -121,11 +136,11 @@ test('few dials run at once, and each ends in time where nobody answers', async 
 
 test('who sends no request in time, or is there no more when the node stops, loses the stream', async () => {
   const { clock, server } = setUp()
-  const [ours] = createStreamPair(PROTOCOLS.reach, { a: ASKER, b: 'server' })
+  const [ours] = createStreamPair(PROTOCOLS.reach, { a: 'server', b: ASKER })
   const slow = assert.rejects(server.serve(ours), { code: 'TIMEOUT' })
   clock.advance(DIAL_BACK_REQUEST_MS_MAX)
   await slow
-  const [late] = createStreamPair(PROTOCOLS.reach, { a: ASKER, b: 'server' })
+  const [late] = createStreamPair(PROTOCOLS.reach, { a: 'server', b: ASKER })
   const stopped = assert.rejects(server.serve(late), /stopping/)
   server.stop()
   await stopped

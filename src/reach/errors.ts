@@ -6,8 +6,6 @@ export type ReachFault =
   | { readonly code: 'REACH_NOT_PUBLIC' }
   /** A peer would not dial back, or could not be asked. */
   | { readonly code: 'REACH_DIAL_BACK_REFUSED'; readonly peer: string; readonly reason: string }
-  /** The parts of this module have been stopped. */
-  | { readonly code: 'REACH_STOPPED' }
 
 export class ReachError extends KoinonError<ReachFault> {
   override readonly name = 'ReachError'

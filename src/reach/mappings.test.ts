@@ -92,5 +92,8 @@ test('in another network another gateway is asked, and the first one is told', a
   gateways.address = '77.1.0.1'
   mappings.look(WANTED)
   await settle()
-  assert.deepEqual(mappings.ports.map(port => port.externalAddress), ['77.1.0.1', '77.1.0.1'])
+  assert.deepEqual(
+    mappings.ports.map(port => port.externalAddress),
+    ['77.1.0.1', '77.1.0.1'],
+  )
 })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ManualClock, seededRandom, silentLogger } from '#base'
-import { createStunServer } from '#nat'
+import { createStunServer, type NatReport } from '#nat'
 import { SimulatedNetwork } from '../../test/support/simulated-network.ts'
 import { DETECT_PERIOD_MS, DETECT_RETRY_MS } from './limits.ts'
 import { NatWatch } from './nat-watch.ts'
@@ -15,11 +15,12 @@ async function setUp() {
   for (const { address, port } of SERVERS) {
     createStunServer({ clock, sockets: { first: await network.machine(address)({ port }) } })
   }
+  let port = 50_000
   const openUdp = network.machine(INSIDE, {
     outside: '198.18.0.7',
     mapping: 'address-and-port-dependent',
     filtering: 'address-and-port-dependent',
-    nextPort: port => port + 10_000,
+    nextPort: () => (port += 7),
   })
   let detections = 0
   const watch = new NatWatch({
@@ -50,7 +51,8 @@ test('nobody to ask: nothing is found out; one server, then two: again each time
   assert.equal(watch.report, undefined)
   assert.equal(await look(SERVERS.slice(0, 1)), 1)
   assert.equal(await look(SERVERS), 2)
-  assert.deepEqual([watch.report?.kind, watch.report?.address], ['symmetric', '198.18.0.7'])
+  const found: NatReport | undefined = watch.report
+  assert.deepEqual([found?.kind, found?.address], ['symmetric', '198.18.0.7'])
   assert.equal(await look(SERVERS), 2)
 })
 

@@ -72,7 +72,8 @@ test('a session cannot pass for a dial-back: the stream has to come on a connect
 })
 
 test('a public node runs a STUN server; others learn from two of them what their NAT is', async t => {
-  const a = await startReachNode(t, '127.1.0.1')
+  // The machine does not know its address, so what the servers see must be a NAT's.
+  const a = await startReachNode(t, '127.1.0.1', { deps: { localAddresses: () => [] } })
   const others = [await startReachNode(t, '127.2.0.1'), await startReachNode(t, '127.3.0.1')]
   for (const { host } of others) await a.host.connect(firstAddress(host))
   for (const node of others) {
@@ -82,5 +83,5 @@ test('a public node runs a STUN server; others learn from two of them what their
   }
   await reaches(a, 'a looks at its NAT', reach => reach.status().nat.ageMs !== undefined)
   const { nat } = a.reach.status()
-  assert.deepEqual([nat.kind, nat.mapping, nat.address], ['none', 'direct', '127.0.0.1'])
+  assert.deepEqual([nat.kind, nat.mapping, nat.address], ['port-restricted', 'endpoint-independent', '127.0.0.1'])
 })
