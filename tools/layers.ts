@@ -53,6 +53,7 @@ export const ENTRY_POINTS: ReadonlySet<string> = new Set([
   'test/peers/stun-server.ts',
   'test/peers/ice-nowhere.ts',
   'test/peers/ice-peer.ts',
+  'test/peers/reach-node.ts',
   'test/peers/unknown-version.ts',
   'test/peers/v1-only.ts',
 ])

@@ -40,9 +40,23 @@ export function keyOfPlace(place: Place): string {
   return `${place.transport} ${place.ip} ${place.port}`
 }
 
+/** For documents, benchmarks and protocols (RFC 5737, 2544, 6890, 3849): nobody has them on the internet. */
+const RESERVED: readonly (readonly number[])[] = [
+  [192, 0, 0],
+  [192, 0, 2],
+  [198, 51, 100],
+  [203, 0, 113],
+  [198, 18],
+  [198, 19],
+  [0x20, 0x01, 0x0d, 0xb8],
+]
+
 /** Whether everybody could reach the address, as far as it alone says. */
 export function isPublicIp(ip: string): boolean {
-  return isUnicast(ip) && !isPrivate(ip)
+  const bytes = bytesOfAddress(ip)
+  if (bytes === undefined || !isUnicast(ip) || isPrivate(ip)) return false
+  const isOfRange = (range: readonly number[]): boolean => range.every((byte, at) => bytes[at] === byte)
+  return !RESERVED.some(range => (range[0] === 0x20) === (bytes.byteLength === 16) && isOfRange(range))
 }
 
 /** The network that speaks with one voice: /16 of IPv4, /32 of IPv6. */

@@ -46,7 +46,7 @@ export function decodeAnswer(body: Uint8Array): DialBackOutcome | undefined {
 }
 
 /** The first message of a stream; undefined where it ends before, or is longer than `bytesMax`. @throws StreamError */
-export async function readMessage(stream: ByteStream, bytesMax: number): Promise<Uint8Array | undefined> {
+async function readMessage(stream: ByteStream, bytesMax: number): Promise<Uint8Array | undefined> {
   const reader = new LengthPrefixReader(bytesMax)
   for await (const piece of stream.received) {
     const bodies = reader.push(piece)

@@ -9,6 +9,9 @@ import { NatWatch } from './nat-watch.ts'
 const INSIDE = '192.168.1.5'
 const SERVERS = ['198.51.100.1', '203.0.113.9'].map(address => ({ address, port: 3478 }))
 
+/** A call, so that the compiler does not take it for the same as before. */
+const reportOf = (watch: NatWatch): NatReport | undefined => watch.report
+
 async function setUp() {
   const clock = new ManualClock()
   const network = new SimulatedNetwork()
@@ -48,10 +51,10 @@ async function setUp() {
 test('nobody to ask: nothing is found out; one server, then two: again each time', async () => {
   const { watch, look } = await setUp()
   assert.equal(await look([]), 0)
-  assert.equal(watch.report, undefined)
+  assert.equal(reportOf(watch), undefined)
   assert.equal(await look(SERVERS.slice(0, 1)), 1)
   assert.equal(await look(SERVERS), 2)
-  const found: NatReport | undefined = watch.report
+  const found = reportOf(watch)
   assert.deepEqual([found?.kind, found?.address], ['symmetric', '198.18.0.7'])
   assert.equal(await look(SERVERS), 2)
 })
@@ -62,7 +65,7 @@ test('again after a while, and at once in another network', async () => {
   clock.advance(DETECT_PERIOD_MS)
   assert.equal(await look(SERVERS), 2)
   watch.clear()
-  assert.equal(watch.report, undefined)
+  assert.equal(reportOf(watch), undefined)
   assert.equal(await look(SERVERS, 'a café'), 3)
 })
 
