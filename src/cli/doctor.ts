@@ -14,7 +14,8 @@ import { EXIT } from './exit-codes.ts'
 import { networkChecks, surveyChecks } from './network-checks.ts'
 import { collect, parseStun } from './parse.ts'
 import { interruptible } from './signals.ts'
-import { createPaint, type Paint, printable, printJson, wantsColour } from './terminal.ts'
+import { sentenceFor } from './table.ts'
+import { createPaint, type Output, type Paint, printable, printJson, wantsColour } from './terminal.ts'
 import type { CliDeps, SetExitCode } from './types.ts'
 import { formatDuration } from './units.ts'
 
@@ -41,7 +42,7 @@ export function addDoctor(program: Command, deps: CliDeps, setExitCode: SetExitC
     const checks: DoctorCheck[] = []
     const show = (check: DoctorCheck): void => {
       checks.push(check)
-      if (flags.json !== true) deps.stdout.write(renderCheck(check, paint))
+      if (flags.json !== true) deps.stdout.write(renderCheck(check, paint, deps.stdout))
     }
     try {
       const dataDir = dataDirOf(deps, flags)
@@ -92,11 +93,15 @@ function failed(error: unknown): { readonly whose: string; readonly checks: read
 const NAME_WIDTH = 'Built-in model'.length
 const INDENT = ' '.repeat(NAME_WIDTH + 4)
 
-function renderCheck(check: DoctorCheck, paint: Paint): string {
+function renderCheck(check: DoctorCheck, paint: Paint, output: Output): string {
   const marks = { ok: paint.green('✓'), warn: paint.yellow('!'), fail: paint.red('✗') }
-  const advice = check.advice === undefined ? '' : `\n${INDENT}${paint.dim('→')} ${check.advice}`
-  const text = printable(check.text).replaceAll('\n', `\n${INDENT}`)
-  return `${marks[check.state]} ${check.name.padEnd(NAME_WIDTH)}  ${text}${advice}\n`
+  const column = { isTty: output.isTty, columns: output.columns - INDENT.length, write: output.write }
+  const lines = printable(check.text)
+    .split('\n')
+    .flatMap(line => sentenceFor(column, line).split('\n'))
+  const advice = check.advice === undefined ? [] : sentenceFor({ ...column, columns: column.columns - 2 }, check.advice).split('\n')
+  const told = advice.map((line, at) => `\n${INDENT}${at === 0 ? paint.dim('→') : ' '} ${line}`)
+  return `${marks[check.state]} ${check.name.padEnd(NAME_WIDTH)}  ${lines.join(`\n${INDENT}`)}${told.join('')}\n`
 }
 
 /** Starts a private node with the built-in model, makes a few tokens, and stops it: the whole path once. */

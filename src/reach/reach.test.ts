@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { ManualClock, silentLogger, systemClock } from '#base'
 import { PROTOCOLS } from '#wire'
 import { isLoopback, reachDeps, reaches, startReachNode } from '../../test/support/reach-hosts.ts'
-import { firstAddress, offerOf, startHost } from '../../test/support/net-hosts.ts'
+import { firstAddress, hasPeers, offerOf, startHost } from '../../test/support/net-hosts.ts'
+import { DialBackServer } from './dial-back-server.ts'
+import { LOOK_MS, PROOF_LIFE_MS } from './limits.ts'
 import { createReach } from './reach.ts'
 
 const isPublic = ({ type }: { readonly type: string }): boolean => type === 'public'
@@ -84,4 +87,41 @@ test('a public node runs a STUN server; others learn from two of them what their
   await reaches(a, 'a looks at its NAT', reach => reach.status().nat.ageMs !== undefined)
   const { nat } = a.reach.status()
   assert.deepEqual([nat.kind, nat.mapping, nat.address], ['port-restricted', 'endpoint-independent', '127.0.0.1'])
+})
+
+test('another network is another question, a proof ends with its time, and each change is one event', async t => {
+  const clock = new ManualClock()
+  const helpers = [await startHost(t), await startHost(t)]
+  const host = await startHost(t, { listen: ['/ip4/127.1.0.1/tcp/0'] })
+  let addresses = ['127.0.0.1']
+  const reach = createReach({ ...reachDeps(host, clock), localAddresses: () => addresses }, { isUsable: isLoopback })
+  const events: string[] = []
+  reach.onChange(({ type, stunPort }) => events.push(`${type} ${stunPort === undefined ? 'alone' : 'serving'}`))
+  for (const helper of helpers) {
+    const server = new DialBackServer({ clock: systemClock, log: silentLogger, host: helper, isUsable: isLoopback })
+    helper.handle(PROTOCOLS.reach, stream => server.serve(stream))
+    await helper.connect(firstAddress(host))
+  }
+  reach.start()
+  t.after(() => reach.stop())
+  const settle = async (isSo: () => boolean): Promise<void> => {
+    for (let turn = 0; turn < 20_000 && !isSo(); turn++) {
+      await new Promise(resolve => setImmediate(resolve))
+      // Slowly: what is asked of the helpers has deadlines by this clock.
+      if (turn % 20 === 0) clock.advance(10)
+    }
+    assert.ok(isSo(), `it is ${reach.type}: ${events.join(', ')}`)
+  }
+  await settle(() => reach.stunPort !== undefined)
+  assert.deepEqual(events.splice(0).slice(0, 2), ['unknown alone', 'public alone'])
+  addresses = ['127.0.0.1', '127.0.0.2']
+  clock.advance(LOOK_MS)
+  assert.equal(reach.type, 'unknown')
+  await settle(() => reach.type === 'public' && reach.stunPort !== undefined)
+  for (const helper of helpers) await helper.stop()
+  await hasPeers(host, [])
+  clock.advance(PROOF_LIFE_MS)
+  await new Promise(resolve => setImmediate(resolve))
+  clock.advance(LOOK_MS)
+  assert.equal(reach.type, 'unknown')
 })

@@ -41,6 +41,7 @@ reach.onChange(({ stunPort }) => {
   say(reach.status())
 })
 reach.start()
+process.stdin.resume()
 await once(process.stdin, 'end')
 await reach.stop()
 await host.stop()
