@@ -95,11 +95,12 @@ const INDENT = ' '.repeat(NAME_WIDTH + 4)
 
 function renderCheck(check: DoctorCheck, paint: Paint, output: Output): string {
   const marks = { ok: paint.green('✓'), warn: paint.yellow('!'), fail: paint.red('✗') }
-  const column = { isTty: output.isTty, columns: output.columns - INDENT.length, write: output.write }
+  const column = { isTty: output.isTty, columns: output.columns - INDENT.length }
   const lines = printable(check.text)
     .split('\n')
     .flatMap(line => sentenceFor(column, line).split('\n'))
-  const advice = check.advice === undefined ? [] : sentenceFor({ ...column, columns: column.columns - 2 }, check.advice).split('\n')
+  const advice =
+    check.advice === undefined ? [] : sentenceFor({ ...column, columns: column.columns - 2 }, check.advice).split('\n')
   const told = advice.map((line, at) => `\n${INDENT}${at === 0 ? paint.dim('→') : ' '} ${line}`)
   return `${marks[check.state]} ${check.name.padEnd(NAME_WIDTH)}  ${lines.join(`\n${INDENT}`)}${told.join('')}\n`
 }

@@ -60,19 +60,20 @@ test('a public node has nothing to solve, and is told how it is known to be one'
 })
 
 test('a second NAT, a symmetric one, blocked UDP and a firewall are each said', () => {
-  const port = { protocol: 'tcp', internalPort: 1, externalPort: 1, externalAddress: '100.64.0.1', via: 'upnp' } as const
+  const port = {
+    protocol: 'tcp',
+    internalPort: 1,
+    externalPort: 1,
+    externalAddress: '100.64.0.1',
+    via: 'upnp',
+  } as const
   const behind = networkChecks({ ...NAT_NODE, mapping: { state: 'mapped', ports: [{ ...port, isPublic: false }] } })
   assert.match(behind[2]?.advice ?? '', /another NAT/)
   const states = (['symmetric', 'blocked', 'unknown', 'none'] as const).map(kind => {
     const [, check] = networkChecks({ ...NAT_NODE, nat: { ...NAT_NODE.nat, kind } })
     return `${check?.state} ${check?.text.split(/[:\n]/)[0]}`
   })
-  assert.deepEqual(states, [
-    'warn symmetric',
-    'warn UDP does not get out',
-    'ok kind not known',
-    'ok none',
-  ])
+  assert.deepEqual(states, ['warn symmetric', 'warn UDP does not get out', 'ok kind not known', 'ok none'])
   const [, walled] = networkChecks({ ...NAT_NODE, nat: { ...NAT_NODE.nat, kind: 'none' } })
   assert.match(walled?.text ?? '', /firewall/)
 })
@@ -85,7 +86,13 @@ test('without a node it says what was not looked at, and how it can be', () => {
   )
   assert.match(checks[1]?.advice ?? '', /--stun/)
   const mapping = { via: 'nat-pmp', externalAddress: '62.20.5.10', isPublic: true } as const
-  const found = surveyChecks({ publicAddresses: ['62.1.0.1'], paths: NAT_NODE.paths, gateways: 1, nat: NAT_NODE.nat, mapping })
+  const found = surveyChecks({
+    publicAddresses: ['62.1.0.1'],
+    paths: NAT_NODE.paths,
+    gateways: 1,
+    nat: NAT_NODE.nat,
+    mapping,
+  })
   assert.deepEqual(
     found.map(check => check.state),
     ['ok', 'ok', 'ok', 'ok'],

@@ -8,6 +8,8 @@ import {
   parseMultiaddr,
   parsePlanePort,
   parseSize,
+  parseStun,
+  parseSwitch,
 } from './parse.ts'
 
 test('an API address is a host and a port, a port alone, or none', () => {

@@ -11,7 +11,9 @@ const options = (): { readonly protocol: typeof PROTOCOLS.reachBack; readonly si
 })
 
 /** What comes in as a probe. */
-function nextProbe(host: Host): Promise<{ readonly peer: string; readonly address: string; readonly isPlane: boolean }> {
+function nextProbe(
+  host: Host,
+): Promise<{ readonly peer: string; readonly address: string; readonly isPlane: boolean }> {
   const { promise, resolve } = Promise.withResolvers<{ peer: string; address: string; isPlane: boolean }>()
   host.handleProbes(PROTOCOLS.reachBack, async (stream, from) => {
     resolve({ peer: stream.peer, ...from })

@@ -44,6 +44,17 @@ test('networks, and who owns an address', () => {
   assert.equal(ownerOf('2a01::1'), ownerOf('2a01::ffff'))
   assert.notEqual(ownerOf('2a01::1'), ownerOf('2a01:0:0:1::1'))
   const isPublic = ['62.1.2.3', '2a01::1'].map(isPublicIp)
-  const isNot = ['10.0.0.1', '127.0.0.1', '100.64.0.1', '192.168.1.1', '0.0.0.0', '224.0.0.1', 'fe80::1', 'fd00::1', '192.0.2.2', '2001:db8::1']
+  const isNot = [
+    '10.0.0.1',
+    '127.0.0.1',
+    '100.64.0.1',
+    '192.168.1.1',
+    '0.0.0.0',
+    '224.0.0.1',
+    'fe80::1',
+    'fd00::1',
+    '192.0.2.2',
+    '2001:db8::1',
+  ]
   assert.deepEqual([isPublic, isNot.some(isPublicIp)], [[true, true], false])
 })
