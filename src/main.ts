@@ -42,6 +42,10 @@ export async function main(): Promise<void> {
         const { planFile } = await import('#node')
         return planFile({ ...system, log: silentLogger, onProgress }, config, { signal })
       },
+      surveyNetwork: async (stun, { signal }) => {
+        const { survey } = await import('#node')
+        return survey(system, { stun, signal })
+      },
       describeEngine: async () => {
         const { describeEngine } = await import('#engine')
         return describeEngine({ ...system, log: silentLogger }, { threads: 1, device: 'auto' })

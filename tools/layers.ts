@@ -19,6 +19,7 @@ export const LAYERS: Readonly<Record<string, number>> = {
   engine: 4,
   mainline: 4,
   pipeline: 5,
+  reach: 5,
   node: 6,
   api: 7,
   cli: 7,
@@ -55,6 +56,7 @@ export const ENTRY_POINTS: ReadonlySet<string> = new Set([
   'test/peers/stun-server.ts',
   'test/peers/ice-nowhere.ts',
   'test/peers/ice-peer.ts',
+  'test/peers/reach-node.ts',
   'test/peers/unknown-version.ts',
   'test/peers/v1-only.ts',
 ])

@@ -7,8 +7,10 @@ import type { EngineFault } from '#engine'
 import type { FormatFault } from '#formats'
 import type { IdentityFault } from '#identity'
 import type { KeyringFault } from '#keyring'
+import type { NatFault } from '#nat'
 import type { NetFault } from '#net'
 import type { CommandFault, NodeFault } from '#node'
+import type { ReachFault } from '#reach'
 import type { PipelineFault } from '#pipeline'
 import type { PlanFault } from '#planner'
 import type { ProtocolFault, RefusalFault, SessionErrorFault, TransferFault } from '#protocol'
@@ -251,6 +253,22 @@ const NET: Rows<NetFault> = {
   NET_STOPPED: BUSY,
 }
 
+const NAT: Rows<NatFault> = {
+  NAT_SOCKET_FAILED: HIDDEN,
+  NAT_MAPPING_FAILED: FAILED,
+  NAT_MAPPINGS_FULL: FAILED,
+  NAT_ICE_DESCRIPTION_INVALID: LOST,
+  NAT_ICE_STATE: HIDDEN,
+  NAT_ICE_FAILED: LOST,
+  NAT_DATAGRAM_SIZE: HIDDEN,
+  NAT_CLOSED: BUSY,
+}
+
+const REACH: Rows<ReachFault> = {
+  REACH_NOT_PUBLIC: CONFLICT,
+  REACH_DIAL_BACK_REFUSED: LOST,
+}
+
 /** Sentences about the data directory name its path. */
 const STORAGE: Rows<StorageFault | IdentityFault> = {
   STORAGE_LOCKED: HIDDEN,
@@ -295,8 +313,8 @@ const KEYRING: Rows<KeyringFault> = {
 
 /** Every code that may reach this surface. A test holds it against the modules' `errors.ts`. */
 export const HTTP_ERRORS: ReadonlyMap<string, Row> = new Map<string, Row>(
-  [BASE, API, NODE, PROTOCOL, TRANSFER, PLANNER, PIPELINE, ENGINE, FORMATS, NET, STORAGE, KEYRING].flatMap(rows =>
-    Object.entries(rows),
+  [BASE, API, NODE, PROTOCOL, TRANSFER, PLANNER, PIPELINE, ENGINE, FORMATS, NET, NAT, REACH, STORAGE, KEYRING].flatMap(
+    rows => Object.entries(rows),
   ),
 )
 

@@ -60,6 +60,7 @@ function addLocalRoutes(server: Server, deps: LocalApiDeps, options: LocalApiOpt
   const { app } = server
   const { node } = deps
   app.get('/local/status', async () => node.status())
+  app.get('/local/reach', async () => node.reachability())
   app.get('/local/peers', async () => node.peers())
   app.get('/local/net', async () => node.network())
   app.get('/local/models', async () => node.models())

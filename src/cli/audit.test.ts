@@ -64,6 +64,7 @@ async function bench(t: TestContext, isTty = false): Promise<Bench> {
       builtInModel: '/nowhere.gguf',
       serve: unused,
       planFile: unused,
+      surveyNetwork: () => assert.fail('not looked at here'),
       describeEngine: unused,
     }
     const code = await runCli(deps, ['audit', 'log', ...args])

@@ -3,38 +3,57 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Command } from 'commander'
-import { silentLogger } from '#base'
+import { messageOf, silentLogger } from '#base'
+import type { StunName } from '#reach'
 import { GREEDY } from '#wire'
 import { chatRequest, streamAnswer } from './answer.ts'
-import { addDataDirOption, type DataDirFlags, dataDirOf } from './data-dir.ts'
+import { addDataDirOption, clientOf, type DataDirFlags, dataDirOf } from './data-dir.ts'
 import { type DoctorCheck, doctorChecks, doctorVerdict } from './doctor-checks.ts'
+import { CliError } from './errors.ts'
 import { EXIT } from './exit-codes.ts'
+import { networkChecks, surveyChecks } from './network-checks.ts'
+import { collect, parseStun } from './parse.ts'
 import { interruptible } from './signals.ts'
-import { createPaint, type Paint, printable, printJson, wantsColour } from './terminal.ts'
+import { sentenceFor } from './table.ts'
+import { createPaint, type Output, type Paint, printable, printJson, wantsColour } from './terminal.ts'
 import type { CliDeps, SetExitCode } from './types.ts'
 import { formatDuration } from './units.ts'
+
+type DoctorFlags = DataDirFlags & { readonly json?: boolean; readonly stun?: readonly StunName[] }
+
+const HELP_AFTER = `
+Where a node runs, the network is as it sees it. Exits with 1 where something is broken.
+
+Examples:
+  $ koinon doctor
+  $ koinon doctor --stun stun.example.org:3478
+  $ koinon doctor --json`
 
 export function addDoctor(program: Command, deps: CliDeps, setExitCode: SetExitCode): void {
   const command = program
     .command('doctor')
-    .description('check this machine: versions, engine, devices, memory, the built-in model')
+    .description('check this machine: versions, engine, devices, memory, the built-in model, the network')
+    .option('--stun <host:port>', 'without a node: ask this server what the NAT does (repeatable)', collect(parseStun))
     .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      '\nExits with 1 where something is broken.\n\nExamples:\n  $ koinon doctor\n  $ koinon doctor --json',
-    )
-  addDataDirOption(command).action(async (flags: DataDirFlags & { readonly json?: boolean }) => {
+    .addHelpText('after', HELP_AFTER)
+  addDataDirOption(command).action(async (flags: DoctorFlags) => {
     const paint = createPaint(wantsColour(deps.stdout, deps.env))
     const { signal, done } = interruptible(deps)
     const checks: DoctorCheck[] = []
+    const show = (check: DoctorCheck): void => {
+      checks.push(check)
+      if (flags.json !== true) deps.stdout.write(renderCheck(check, paint, deps.stdout))
+    }
     try {
       const dataDir = dataDirOf(deps, flags)
       const tryModel = (): Promise<string> => tryBuiltInModel(deps, signal)
       for await (const check of doctorChecks({ dataDir, describeEngine: deps.describeEngine, tryModel })) {
         signal.throwIfAborted()
-        checks.push(check)
-        if (flags.json !== true) deps.stdout.write(renderCheck(check, paint))
+        show(check)
       }
+      const network = await checkNetwork(deps, flags, signal)
+      if (flags.json !== true) deps.stdout.write(`\n${paint.bold(`Network, as ${network.whose}`)}\n`)
+      for (const check of network.checks) show(check)
     } finally {
       done()
     }
@@ -45,14 +64,45 @@ export function addDoctor(program: Command, deps: CliDeps, setExitCode: SetExitC
   })
 }
 
+/** The running node's view; where none runs, a look of our own. Whatever fails here breaks nothing else. */
+async function checkNetwork(
+  deps: CliDeps,
+  flags: DoctorFlags,
+  signal: AbortSignal,
+): Promise<{ readonly whose: string; readonly checks: readonly DoctorCheck[] }> {
+  try {
+    const report = await (await clientOf(deps, flags)).reachability()
+    return { whose: 'the running node sees it', checks: networkChecks(report) }
+  } catch (error) {
+    if (!(error instanceof CliError) || error.code !== 'CLI_NO_NODE') return failed(error)
+  }
+  try {
+    const survey = await deps.surveyNetwork(flags.stun ?? [], { signal })
+    return { whose: 'seen from here, without a node', checks: surveyChecks(survey) }
+  } catch (error) {
+    signal.throwIfAborted()
+    return failed(error)
+  }
+}
+
+function failed(error: unknown): { readonly whose: string; readonly checks: readonly DoctorCheck[] } {
+  const text = `could not be looked at: ${messageOf(error)}`
+  return { whose: 'far as it can be seen', checks: [{ name: 'NAT', state: 'warn', text }] }
+}
+
 const NAME_WIDTH = 'Built-in model'.length
 const INDENT = ' '.repeat(NAME_WIDTH + 4)
 
-function renderCheck(check: DoctorCheck, paint: Paint): string {
+function renderCheck(check: DoctorCheck, paint: Paint, output: Output): string {
   const marks = { ok: paint.green('✓'), warn: paint.yellow('!'), fail: paint.red('✗') }
-  const advice = check.advice === undefined ? '' : `\n${INDENT}${paint.dim('→')} ${check.advice}`
-  const text = printable(check.text).replaceAll('\n', `\n${INDENT}`)
-  return `${marks[check.state]} ${check.name.padEnd(NAME_WIDTH)}  ${text}${advice}\n`
+  const column = { isTty: output.isTty, columns: output.columns - INDENT.length }
+  const lines = printable(check.text)
+    .split('\n')
+    .flatMap(line => sentenceFor(column, line).split('\n'))
+  const advice =
+    check.advice === undefined ? [] : sentenceFor({ ...column, columns: column.columns - 2 }, check.advice).split('\n')
+  const told = advice.map((line, at) => `\n${INDENT}${at === 0 ? paint.dim('→') : ' '} ${line}`)
+  return `${marks[check.state]} ${check.name.padEnd(NAME_WIDTH)}  ${lines.join(`\n${INDENT}`)}${told.join('')}\n`
 }
 
 /** Starts a private node with the built-in model, makes a few tokens, and stops it: the whole path once. */

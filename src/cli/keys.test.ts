@@ -66,6 +66,7 @@ function bench(
     builtInModel: '/nowhere.gguf',
     serve: () => assert.fail('no node is started'),
     planFile: () => assert.fail('nothing is planned'),
+    surveyNetwork: () => assert.fail('not looked at here'),
     describeEngine: () => assert.fail('no engine is looked at'),
   }
   const run = (...args: string[]): Promise<number> => runCli(deps, ['keys', ...args])

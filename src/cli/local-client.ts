@@ -12,6 +12,7 @@ import type {
   CompletionEvent,
   CompletionRequest,
   ModelSummary,
+  ReachReport,
   NodeStatus,
   NetworkStatus,
   PeerSummary,
@@ -22,6 +23,7 @@ import { LOCAL_ANSWER_BYTES_MAX, LOCAL_ANSWER_MS_MAX, LOCAL_CONNECT_MS_MAX, LOCA
 
 export interface LocalClient {
   status(): Promise<NodeStatus>
+  reachability(): Promise<ReachReport>
   peers(): Promise<readonly PeerSummary[]>
   network(): Promise<NetworkStatus>
   models(): Promise<readonly ModelSummary[]>
@@ -72,6 +74,7 @@ export function createLocalClient(deps: { readonly clock: Clock }, options: Loca
   }
   return {
     status: () => request('GET', '/local/status'),
+    reachability: () => request('GET', '/local/reach'),
     peers: () => request('GET', '/local/peers'),
     network: () => request('GET', '/local/net'),
     models: () => request('GET', '/local/models'),

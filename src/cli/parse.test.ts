@@ -8,6 +8,8 @@ import {
   parseMultiaddr,
   parsePlanePort,
   parseSize,
+  parseStun,
+  parseSwitch,
 } from './parse.ts'
 
 test('an API address is a host and a port, a port alone, or none', () => {
@@ -62,4 +64,14 @@ test('a port of the data plane is a port, or off', () => {
   }
   for (const text of ['65536', '-1', '1.5', '', 'on', '0x10', ' 1'])
     assert.throws(() => parsePlanePort(text), /0 to 65535/)
+})
+
+test('STUN servers have a host and perhaps a port; switches are on or off', () => {
+  assert.deepEqual(parseStun('stun.example.org:19302'), { host: 'stun.example.org', port: 19_302 })
+  assert.deepEqual(parseStun('62.0.0.1'), { host: '62.0.0.1', port: 3_478 })
+  for (const bad of ['', ':3478', 'a:b', 'a:0', 'a:65536', 'stun:a:1', '-a', '[::1]:1']) {
+    assert.throws(() => parseStun(bad), /HOST:PORT/)
+  }
+  assert.deepEqual([parseSwitch('on'), parseSwitch('off')], [true, false])
+  assert.throws(() => parseSwitch('yes'), /on or off/)
 })

@@ -4,6 +4,7 @@ import { decodeLayers, type LogLevel } from '#base'
 import { publicKeyOfPeer } from '#crypto'
 import type { LayerChoice } from '#node'
 import { REGION_CHARS_MAX } from '#wire'
+import type { StunName } from '#reach'
 
 /** "127.0.0.1:11435", "[::1]:11435", "11435" (on 127.0.0.1), or "none" for undefined. Port 0 takes a free one. */
 export function parseApiAddress(text: string): { readonly host: string; readonly port: number } | 'none' {
@@ -103,6 +104,20 @@ export function parsePlanePort(text: string): number | 'off' {
   throw new InvalidArgumentError('Expected a port from 0 to 65535, or off.')
 }
 
+/** "stun.example.org:3478", "62.0.0.1" (port 3478). */
+export function parseStun(text: string): StunName {
+  const match = /^([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)(?::(\d{1,5}))?$/.exec(text)
+  const port = Number(match?.[2] ?? 3_478)
+  if (match?.[1] !== undefined && port > 0 && port < 65_536) return { host: match[1], port }
+  throw new InvalidArgumentError('Expected HOST:PORT, such as stun.example.org:3478.')
+}
+
+/** "on" or "off". */
+export function parseSwitch(text: string): boolean {
+  if (text === 'on' || text === 'off') return text === 'on'
+  throw new InvalidArgumentError('Expected on or off.')
+}
+
 /** A peer id that holds an Ed25519 key, whole. */
 export function parsePeerId(text: string): string {
   if (publicKeyOfPeer(text) === undefined) {
@@ -112,9 +127,9 @@ export function parsePeerId(text: string): string {
 }
 
 /** For options that may be given several times. */
-export function collect(
-  parse: (text: string) => string,
-): (text: string, before: readonly string[] | undefined) => readonly string[] {
+export function collect<T>(
+  parse: (text: string) => T,
+): (text: string, before: readonly T[] | undefined) => readonly T[] {
   return (text, before) => [...(before ?? []), parse(text)]
 }
 

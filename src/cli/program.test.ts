@@ -63,6 +63,7 @@ class EchoNode implements KoinonNode {
   peers = (): readonly never[] => []
   plan = (): never => assert.fail('not planned here')
   status = (): NodeStatus => status
+  reachability = (): never => assert.fail('no network here')
   commands = (): readonly never[] => []
   ask = async (): Promise<{ readonly body: unknown }> => ({ body: {} })
   rotateKey = async (): Promise<{ readonly from: string; readonly to: string }> => ({ from: 'a', to: 'b' })
@@ -151,6 +152,7 @@ function bench(t: TestContext, overrides: Partial<CliDeps> = {}): Bench {
     builtInModel: '/built-in.gguf',
     serve,
     planFile: () => assert.fail('not planned here'),
+    surveyNetwork: async () => ({ publicAddresses: [], paths: [], gateways: 0 }),
     describeEngine: () => assert.fail('not described here'),
     ...overrides,
   }
@@ -421,7 +423,10 @@ test('doctor exits with 1 where something is broken, and goes on to the end', as
   const report = JSON.parse(broken.stdout.text) as { ok: boolean; checks: { name: string; state: string }[] }
   assert.equal(report.ok, false)
   assert.equal(report.checks.find(check => check.name === 'Engine')?.state, 'fail')
-  assert.equal(report.checks.at(-1)?.name, 'Built-in model')
+  assert.deepEqual(
+    report.checks.slice(-4).map(check => check.name),
+    ['Built-in model', 'Reachable', 'NAT', 'Gateway'],
+  )
   const healthy = bench(t, {
     describeEngine: async () => ({
       package: '@x/linux-x64 1.0.0',

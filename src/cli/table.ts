@@ -57,7 +57,7 @@ export function renderFacts(facts: readonly (readonly [name: string, value: stri
 }
 
 /** A sentence as an output shows it: wrapped on a terminal, in one line elsewhere. */
-export function sentenceFor(output: Output, text: string): string {
+export function sentenceFor(output: Pick<Output, 'isTty' | 'columns'>, text: string): string {
   return output.isTty ? wrap(text, output.columns) : text
 }
 

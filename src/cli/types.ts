@@ -5,6 +5,7 @@
 import type { Clock, Logger, LogLevel, Random } from '#base'
 import type { EngineDescription } from '#engine'
 import type { FilePlanConfig, KoinonNode, NodeConfig, NodeProgress } from '#node'
+import type { NetworkSurvey, StunName } from '#reach'
 import type { PlanReport } from '#wire'
 import type { ExitCode } from './exit-codes.ts'
 import type { Output } from './terminal.ts'
@@ -66,6 +67,11 @@ export type CliDeps = {
   readonly serve: (config: NodeConfig, options: ServeOptions) => Promise<Served>
   /** Reads a model file's header and says what this machine alone could do with it. */
   readonly planFile: (config: FilePlanConfig, options: FilePlanOptions) => Promise<PlanReport>
+  /** Looks at the network without a node, for seconds. */
+  readonly surveyNetwork: (
+    stun: readonly StunName[],
+    options: { readonly signal: AbortSignal },
+  ) => Promise<NetworkSurvey>
   /** @throws where no engine package fits this machine */
   readonly describeEngine: () => Promise<EngineDescription>
 }

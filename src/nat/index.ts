@@ -3,6 +3,7 @@ export { type DetectDeps, detectNat, type DetectOptions, type NatReport } from '
 export { natKindOf, type NatVerdict, type Observation, tcpMappingFrom } from './detection.ts'
 export { NatError, type NatFault } from './errors.ts'
 export { foreseeTcp, type TcpForesight } from './foresight.ts'
+export { bytesOfAddress, decodeIp, isPrivate, isUnicast } from './ip.ts'
 export {
   createIceAgent,
   type IceAgent,

@@ -3,8 +3,10 @@
  * QUIC port, or a circuit through a relay, and perhaps a peer id. Addresses come from peers too, so everything else
  * (`dnsaddr` look-ups, Unix sockets) is refused here.
  */
+import type { Connection } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { type Component, type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import { OBSERVED_CHARS_MAX } from '#wire'
 import { NetError } from './errors.ts'
 import type { Transport } from './types.ts'
 
@@ -96,7 +98,26 @@ export function addressesOf(peer: string, texts: readonly string[]): Address[] {
     .filter(address => address !== undefined && (address.peer ?? peer) === peer) as Address[]
 }
 
+/** Each transport of the addresses once. */
+export function transportsOf(texts: readonly string[]): Transport[] {
+  return [...new Set(texts.map(text => decodeAddress(text)?.transport ?? 'tcp'))]
+}
+
 /** 127.0.0.0/8 and ::1. */
 export function isLoopback(address: Address): boolean {
   return address.host.startsWith('127.') || address.host === '::1'
+}
+
+/** Where a connection's other end is, without its peer id; undefined where a relay or something else stands between. */
+export function remoteAddressOf(connection: Pick<Connection, 'remoteAddr'>): string | undefined {
+  const text = connection.remoteAddr.toString().replace(/\/p2p\/[^/]+$/, '')
+  return /^\/ip[46]\/(?!.*\/p2p)/.test(text) && text.length <= OBSERVED_CHARS_MAX ? text : undefined
+}
+
+/** An address of this very node, with its peer id. @throws NetError NET_ADDRESS_INVALID */
+export function ownAddress(text: string, self: string): string {
+  const address = parseAddress(text)
+  if (address.peer === undefined) return `${address.text}/p2p/${self}`
+  if (address.peer === self) return address.text
+  throw new NetError({ code: 'NET_ADDRESS_INVALID', address: address.text }, 'the address names another node')
 }

@@ -1,5 +1,6 @@
 /** Makes a host of its options: libp2p with the transports that there are, checked settings, and who may come. */
-import { Libp2pHost, type HostDeps } from './host.ts'
+import { Libp2pHost } from './host.ts'
+import type { HostDeps } from './host-deps.ts'
 import { NetError } from './errors.ts'
 import { createNode } from './libp2p.ts'
 import { ALLOWED_PEERS_MAX } from './limits.ts'

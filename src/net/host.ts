@@ -2,13 +2,11 @@
  * The host: libp2p below, admitted peers and byte streams above. Between them stand the sessions (one a connection),
  * the table of peers, and those who dial: callers, the keeper of configured peers, and introductions.
  */
-import { assert, type ByteStream, type Clock, type Logger, type Random, repeat } from '#base'
-import type { KeyProvider, NodeIdentity } from '#identity'
-import { type AuditKind, type LinkDeps, type Party, type RefusalFacts } from '#protocol'
+import { assert, type ByteStream, repeat } from '#base'
+import type { KeyProvider } from '#identity'
+import type { RefusalFacts } from '#protocol'
 import {
-  AGENT,
   type NodeOffer,
-  nodeOfferSchema,
   PEER_ADDRESSES_MAX,
   type Priority,
   PROTOCOLS,
@@ -16,59 +14,42 @@ import {
   type RefusalReason,
 } from '#wire'
 import { Acquaintances, targetOf } from './acquaintances.ts'
-import { addressesOf, decodeAddress, parseAddress } from './address.ts'
+import { addressesOf, parseAddress, transportsOf } from './address.ts'
 import type { BytePipe } from './adopt.ts'
 import { type Adoption, Connector } from './connector.ts'
 import type { DialTarget } from './dialler.ts'
 import { lost, NetError, stopped } from './errors.ts'
-import type { Node } from './libp2p.ts'
 import { Breakers } from './life/breakers.ts'
 import { type ConnectionEvent, Connections } from './life/connections.ts'
 import type { HoldReason } from './life/holds.ts'
 import { RECORD_LIFE_MS, SETTLED_MS } from './limits.ts'
 import { OwnAddresses } from './own-addresses.ts'
+import { OwnFacts } from './own-facts.ts'
 import { Paths } from './paths.ts'
-import { type PeerGuard, subjectsOf } from './peer-guard.ts'
-import { fitting, PeerRecords } from './peer-records.ts'
+import { AUDITED_FAULTS, subjectsOf } from './peer-guard.ts'
+import { fitting } from './peer-records.ts'
 import { PeerTable } from './peer-table.ts'
+import { probeAddress, probePlane } from './probe.ts'
 import { DataPlane } from './plane/data-plane.ts'
+import type { HostParts } from './host-deps.ts'
 import { createDirect, type Direct } from './punch/direct.ts'
-import type { PunchTools } from './punch/types.ts'
 import type { Session, SessionOwner } from './session.ts'
 import { Relay } from './relay/relay.ts'
 import { Sessions } from './sessions.ts'
-import type { NetSettings } from './settings.ts'
 import { type StreamHandler, Streams } from './streams.ts'
-import type { Host, HostMessage, HostNetwork, HostOptions, LostPeer, Peer, PeerEvent } from './types.ts'
-
-export type HostDeps = {
-  readonly clock: Clock
-  readonly random: Random
-  readonly log: Logger
-  readonly identity: NodeIdentity
-  /** How the identity's key came to be what it is, the oldest statement first. */
-  readonly handovers: readonly Uint8Array[]
-  /** What peers are told that this node can do. */
-  readonly capabilities: readonly string[]
-  /** What sessions remember. */
-  readonly memory: Pick<LinkDeps, 'sessions' | 'peerKeys' | 'replay' | 'audit'>
-  readonly guard: PeerGuard
-  /** Whether others can dial this node; undefined: not known. Without it: never known. */
-  readonly isPublic?: () => boolean | undefined
-  /** Whether a peer may use more of our relaying than strangers. Without it: those who have proved the secret. */
-  readonly isTrusted?: (peer: string) => boolean
-  /** What it takes to come from a relayed connection to a direct one. Without it relayed ones stay as they are. */
-  readonly punch?: PunchTools
-  /** What peers are told until the first `announce`. Without it: a node that serves nothing. */
-  readonly offer?: NodeOffer
-}
-
-/** With what `createHost` has made of the options. */
-export type HostParts = HostDeps & {
-  readonly node: Node
-  readonly settings: NetSettings
-  readonly allows: (peer: string) => boolean
-}
+import type {
+  Host,
+  HostMessage,
+  HostNetwork,
+  HostOptions,
+  LostPeer,
+  Peer,
+  PeerEvent,
+  Probe,
+  ProbeHandler,
+  ProbeOptions,
+  ProbeTarget,
+} from './types.ts'
 
 export class Libp2pHost implements Host {
   readonly id: string
@@ -80,17 +61,15 @@ export class Libp2pHost implements Host {
   readonly #table: PeerTable
   readonly #life: Connections<Session>
   readonly #breakers: Breakers
-  readonly #own: OwnAddresses
+  readonly #addresses: OwnAddresses
+  readonly #own: OwnFacts
   readonly #acquaintances: Acquaintances
   readonly #connector: Connector
   readonly #stopping = new AbortController()
   readonly #messageListeners = new Set<(message: HostMessage) => void>()
-  #party: Party
-  readonly #records: PeerRecords
   readonly #streams: Streams
   readonly #plane: DataPlane | undefined
   readonly #direct: Direct | undefined
-  #offer: NodeOffer
   #isStarted = false
   #stopped: Promise<void> | undefined
 
@@ -98,95 +77,44 @@ export class Libp2pHost implements Host {
     this.#deps = deps
     this.#options = options
     this.id = deps.node.libp2p.peerId.toString()
-    const { identity, handovers, capabilities } = deps
-    this.#party = {
-      peer: this.id,
-      signer: identity.provider,
-      handovers,
-      capabilities,
-      ...(identity.hybrid === undefined || options.hybridSignatures !== true ? {} : { hybrid: identity.hybrid }),
-    }
-    // The peer id of connections stays until the next start, and with it the key that speaks for its addresses.
-    this.#records = new PeerRecords({ ...deps, signer: identity.provider })
     const { settings } = deps
     this.#life = new Connections(
       { ...deps, peerCount: () => this.#table.size, isPreferred: session => this.#table.isPreferred(session) },
       settings,
     )
-    const life = this.#life
     this.#breakers = new Breakers(deps, settings)
-    this.#table = new PeerTable({ ...deps, life }, { self: this.id })
-    const { secret } = options
-    this.sessions = new Sessions(
-      {
-        ...deps,
-        life,
-        paths: this.#paths,
-        owner: this.#owner,
-        party: () => this.#party,
-        stopping: this.#stopping.signal,
-      },
-      { secret },
-    )
-    this.#connector = new Connector({
-      ...deps,
-      self: this.id,
-      stopping: this.#stopping.signal,
-      dial: (address, options) =>
-        address.relay === undefined
-          ? deps.node.libp2p.dial(address.target, options)
-          : this.relay.dial(address, options),
-      adopt: (pipe, options) => deps.node.adopt(pipe, options),
-      paths: this.#paths,
-      breakers: this.#breakers,
-      transports: deps.node.transports,
-      isHere: peer => this.#table.has(peer),
-      sessionOf: (connection, options) => this.sessions.dialled(connection, options),
-    })
-    this.#own = new OwnAddresses(
+    this.#table = new PeerTable({ ...deps, life: this.#life }, { self: this.id })
+    this.#addresses = new OwnAddresses(
       { self: this.id, listening: () => deps.node.listening(), relayed: () => this.relay.addresses() },
       options.listen,
     )
-    this.#plane = this.#createPlane()
-    this.#streams = new Streams({
-      ...deps,
-      libp2p: deps.node.libp2p,
-      plane: this.#plane,
-      sessionOf: connection => this.sessions.get(connection),
-      preferred: peer => this.#table.session(peer),
-      offerOf: peer => this.#table.offer(peer),
-      reconnect: (peer, options) => this.#acquaintances.reconnect(peer, options),
-      onDead: session => session.end(lost(session.peer)),
-      onGone: peer => this.#acquaintances.forget(peer),
-      guestCount: () => this.sessions.inPhase('guest').length,
-      onFault: (session, reason) => this.#onFault(session, reason),
-    })
-    this.relay = this.#createRelay()
-    this.#direct = this.#createDirect()
-    this.#acquaintances = new Acquaintances(
+    this.#own = new OwnFacts(
       {
         ...deps,
         self: this.id,
-        table: this.#table,
-        records: this.#records,
-        mayDial: peer =>
-          deps.allows(peer) &&
-          deps.guard.refuses([peer]) === undefined &&
-          this.#breakers.restsForMs(peer) === undefined,
-        connect: (target, connecting) => this.#connectFor(target, connecting),
-        hold: (peer, reason) => this.hold(peer, reason),
+        addresses: this.#addresses,
+        planePort: () => this.planePort,
+        relay: () => this.relay.offer(),
+      },
+      { isHybrid: options.hybridSignatures === true, offer: deps.offer },
+    )
+    this.sessions = new Sessions(
+      {
+        ...deps,
+        life: this.#life,
+        paths: this.#paths,
+        owner: this.#owner,
+        party: () => this.#own.party,
         stopping: this.#stopping.signal,
       },
-      { meets: this.#meets },
+      { secret: options.secret },
     )
-    this.#offer = deps.offer ?? {
-      agent: AGENT,
-      addresses: [],
-      memoryBytes: 0,
-      threads: 1,
-      weightBytesPerSecond: 0,
-      stages: [],
-    }
+    this.#connector = this.#createConnector()
+    this.#plane = this.#createPlane()
+    this.#streams = this.#createStreams()
+    this.relay = this.#createRelay()
+    this.#direct = this.#createDirect()
+    this.#acquaintances = this.#createAcquaintances()
   }
 
   async start(): Promise<void> {
@@ -207,8 +135,8 @@ export class Libp2pHost implements Host {
     this.relay.start()
     this.#isStarted = true
     void this.#life.run({ signal: this.#stopping.signal })
-    await this.#records.make(this.addresses())
-    void repeat(this.#deps.clock, () => this.#records.make(this.addresses()), {
+    await this.#own.makeRecord()
+    void repeat(this.#deps.clock, () => this.#own.makeRecord(), {
       periodMs: RECORD_LIFE_MS / 4,
       signal: this.#stopping.signal,
     })
@@ -220,7 +148,34 @@ export class Libp2pHost implements Host {
   }
 
   addresses(): readonly string[] {
-    return this.#own.all()
+    return this.#addresses.all()
+  }
+
+  listening(): readonly string[] {
+    return this.#addresses.listening()
+  }
+
+  get planePort(): number | undefined {
+    return this.#plane?.port
+  }
+
+  setExternalAddresses(addresses: readonly string[]): void {
+    this.#addresses.setExternal(addresses)
+    // Peers are sent the new offer by whoever makes offers; the record goes with it.
+    if (this.#isStarted) void this.#own.makeRecord()
+  }
+
+  probe(target: ProbeTarget, options: ProbeOptions): Promise<Probe> {
+    this.#assertRuns()
+    const signal = AbortSignal.any([options.signal, this.#stopping.signal])
+    const { clock, node } = this.#deps
+    if (target.isPlane !== true) return probeAddress({ clock, libp2p: node.libp2p }, target, { ...options, signal })
+    const [plane, session] = [this.#plane, this.#table.session(target.peer)]
+    return probePlane({ plane, session }, target, { ...options, signal })
+  }
+
+  handleProbes(protocol: ProtocolId, handler: ProbeHandler): void {
+    this.#streams.handleProbes(protocol, handler)
   }
 
   async connect(address: string, options: { readonly signal?: AbortSignal } = {}): Promise<string> {
@@ -278,14 +233,12 @@ export class Libp2pHost implements Host {
   }
 
   network(): HostNetwork {
-    const planePort = this.#plane?.port
     const listening = this.#deps.node.listening().map(String)
-    const transports = listening.map(address => decodeAddress(address)?.transport ?? 'tcp')
     return {
       listening,
       addresses: this.addresses(),
-      transports: [...new Set(transports)],
-      ...(planePort === undefined ? {} : { planePort }),
+      transports: transportsOf(listening),
+      ...(this.planePort === undefined ? {} : { planePort: this.planePort }),
       connections: this.#life.facts(),
       breakers: this.#breakers.facts(),
       settings: this.#deps.settings,
@@ -317,13 +270,12 @@ export class Libp2pHost implements Host {
   }
 
   rotate(signer: KeyProvider, statement: Uint8Array): void {
-    this.#party = { ...this.#party, signer, handovers: [...this.#party.handovers, statement] }
+    this.#own.rotate(signer, statement)
     for (const session of this.sessions) session.rotate(statement, signer)
   }
 
   announce(offer: NodeOffer): void {
-    // Peers drop us for an offer that is not valid: better to fail here.
-    this.#offer = nodeOfferSchema.parse(offer)
+    this.#own.setOffer(offer)
     this.#announceAll()
   }
 
@@ -342,14 +294,10 @@ export class Libp2pHost implements Host {
 
   readonly #owner: SessionOwner = {
     hasRoom: session => this.#table.hasRoom(session.peer),
-    offer: () => ({
-      ...this.#offer,
-      addresses: this.#own.withRelays(this.#offer.addresses.length > 0 ? this.#offer.addresses : this.#own.listening()),
-      ...(this.relay.offer() === undefined ? {} : { relay: this.relay.offer() }),
-      ...(this.#plane?.port === undefined ? {} : { planePort: this.#plane.port }),
-    }),
-    record: () => this.#records.own,
-    introductions: session => (this.#meets ? fitting(this.#table.introductions(session.peer), this.#party.signer) : []),
+    offer: () => this.#own.offer,
+    record: () => this.#own.records.own,
+    introductions: session =>
+      this.#meets ? fitting(this.#table.introductions(session.peer), this.#own.party.signer) : [],
     onJoined: (session, announcement) => {
       const { guard } = this.#deps
       guard.succeeded(subjectsOf(session))
@@ -385,7 +333,7 @@ export class Libp2pHost implements Host {
 
   #onFault(session: Session, reason: RefusalReason): void {
     const { peer } = session
-    this.#deps.memory.audit.record(AUDITED[reason] ?? 'refused', { peer, reason })
+    this.#deps.memory.audit.record(AUDITED_FAULTS[reason] ?? 'refused', { peer, reason })
     this.#deps.guard.fault(subjectsOf(session), reason)
   }
 
@@ -410,6 +358,57 @@ export class Libp2pHost implements Host {
     this.#acquaintances.left(lost)
   }
 
+  #createConnector(): Connector {
+    const { node } = this.#deps
+    return new Connector({
+      ...this.#deps,
+      self: this.id,
+      stopping: this.#stopping.signal,
+      dial: (address, options) =>
+        address.relay === undefined ? node.libp2p.dial(address.target, options) : this.relay.dial(address, options),
+      adopt: (pipe, options) => node.adopt(pipe, options),
+      paths: this.#paths,
+      breakers: this.#breakers,
+      transports: node.transports,
+      isHere: peer => this.#table.has(peer),
+      sessionOf: (connection, options) => this.sessions.dialled(connection, options),
+    })
+  }
+
+  #createStreams(): Streams {
+    return new Streams({
+      ...this.#deps,
+      libp2p: this.#deps.node.libp2p,
+      plane: this.#plane,
+      sessionOf: connection => this.sessions.get(connection),
+      preferred: peer => this.#table.session(peer),
+      offerOf: peer => this.#table.offer(peer),
+      reconnect: (peer, options) => this.#acquaintances.reconnect(peer, options),
+      onDead: session => session.end(lost(session.peer)),
+      onGone: peer => this.#acquaintances.forget(peer),
+      guestCount: () => this.sessions.inPhase('guest').length,
+      onFault: (session, reason) => this.#onFault(session, reason),
+    })
+  }
+
+  #createAcquaintances(): Acquaintances {
+    const { allows, guard } = this.#deps
+    const rests = (peer: string): boolean => this.#breakers.restsForMs(peer) !== undefined
+    return new Acquaintances(
+      {
+        ...this.#deps,
+        self: this.id,
+        table: this.#table,
+        records: this.#own.records,
+        mayDial: peer => allows(peer) && guard.refuses([peer]) === undefined && !rests(peer),
+        connect: (target, options) => this.#connectFor(target, options),
+        hold: (peer, reason) => this.hold(peer, reason),
+        stopping: this.#stopping.signal,
+      },
+      { meets: this.#meets },
+    )
+  }
+
   #createRelay(): Relay {
     const { secret, relay = 'auto', relaysHeld, region } = this.#options
     const open = async (peer: string, options: { readonly signal: AbortSignal }): Promise<ByteStream> => {
@@ -425,7 +424,7 @@ export class Libp2pHost implements Host {
         connector: () => this.#connector,
         adopt: (pipe, options) => this.#deps.node.adopt(pipe, options),
         open,
-        listening: () => this.#own.listening(),
+        listening: () => this.#addresses.listening(),
         onChange: () => this.#announceAll(),
         onAddresses: () => void this.#onOwnAddresses(),
         stopping: this.#stopping.signal,
@@ -441,7 +440,7 @@ export class Libp2pHost implements Host {
   /** Our addresses are others now: peers hear of it at once. */
   async #onOwnAddresses(): Promise<void> {
     if (!this.#isStarted || this.#stopping.signal.aborted) return
-    await this.#records.make(this.addresses())
+    await this.#own.makeRecord()
     this.#announceAll()
   }
 
@@ -462,7 +461,7 @@ export class Libp2pHost implements Host {
       sessions: this.sessions,
       listening: () => node.listening(),
       hasQuic: node.transports.has('quic'),
-      hosts: this.#own.hosts,
+      hosts: this.#addresses.hosts,
       open: (peer, options) => this.open(peer, PROTOCOLS.punch, options),
       stopping: this.#stopping.signal,
     })
@@ -473,7 +472,7 @@ export class Libp2pHost implements Host {
   /** Where the host itself listens, at a port of its own. */
   #createPlane(): DataPlane | undefined {
     const { planePort = 0 } = this.#options
-    const hosts = this.#own.hosts
+    const hosts = this.#addresses.hosts
     // Its sockets are TCP's.
     if (planePort === 'off' || !this.#deps.node.transports.has('tcp')) return undefined
     const { clock, random, log } = this.#deps
@@ -485,7 +484,7 @@ export class Libp2pHost implements Host {
         sessions: () => this.sessions,
         refuses: from => this.sessions.subjectOfNewcomer(from) === undefined,
         serves: protocol => this.#streams.serves(protocol),
-        onStream: (stream, session) => void this.#streams.serve(stream, session),
+        onStream: (stream, session, from) => void this.#streams.serve(stream, session, from),
       },
       { hosts, port: planePort },
     )
@@ -507,13 +506,4 @@ export class Libp2pHost implements Host {
     await this.#deps.node.stop()
     await this.#direct?.stopped()
   }
-}
-
-/** How the audit log calls what a peer was refused for. */
-const AUDITED: Partial<Readonly<Record<RefusalReason, AuditKind>>> = {
-  authentication: 'authentication-failed',
-  'proof-wrong': 'authentication-failed',
-  superseded: 'peer-key-refused',
-  replay: 'replay',
-  flood: 'rate-limited',
 }

@@ -1,7 +1,7 @@
 /** The libp2p host: connections, admission, peers and streams. */
 export type { NetFault } from './errors.ts'
 export { createHost } from './create-host.ts'
-export type { HostDeps } from './host.ts'
+export type { HostDeps } from './host-deps.ts'
 export type { BreakerFacts } from './life/breakers.ts'
 export type { ConnectionEvent, ConnectionFacts, Traffic } from './life/connections.ts'
 export type { HoldReason } from './life/holds.ts'

@@ -213,6 +213,9 @@ export const NEWS_BURST_MAX = 4
 /** Time in which a peer regains one such telling, in milliseconds. */
 export const NEWS_REFILL_MS = 30_000
 
+/** Addresses outside (mapped ports, what the owner says) that a host tells of. */
+export const EXTERNAL_ADDRESSES_MAX = 8
+
 /** Addresses that the host keeps dialling. */
 export const KEPT_ADDRESSES_MAX = 64
 

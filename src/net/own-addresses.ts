@@ -1,7 +1,8 @@
 /** Where others can dial this host: what it listens at, and the circuits through the relays that it holds. */
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { PEER_ADDRESSES_MAX } from '#wire'
-import { decodeAddress, isLoopback } from './address.ts'
+import { decodeAddress, isLoopback, ownAddress } from './address.ts'
+import { EXTERNAL_ADDRESSES_MAX } from './limits.ts'
 
 /** Every interface. */
 const WILDCARDS: ReadonlySet<string> = new Set(['0.0.0.0', '::'])
@@ -19,6 +20,8 @@ export class OwnAddresses {
   /** Hosts of the addresses that were asked for. */
   readonly hosts: readonly string[]
 
+  #external: readonly string[] = []
+
   /** @param listen the addresses that were asked for */
   constructor(deps: OwnAddressesDeps, listen: readonly string[]) {
     this.#deps = deps
@@ -26,9 +29,15 @@ export class OwnAddresses {
     this.hosts = [...new Set(addresses.map(({ host }) => host))]
   }
 
-  /** All of them, as multiaddrs that end in our peer id. */
+  /** All of them, as multiaddrs that end in our peer id: first what the world outside dials. */
   all(): string[] {
-    return this.withRelays(this.listening())
+    return this.withRelays([...new Set([...this.#external, ...this.listening()])])
+  }
+
+  /** What others reach this host at, as its owner says or others have proved. @throws NetError NET_ADDRESS_INVALID */
+  setExternal(addresses: readonly string[]): void {
+    const own = addresses.map(address => ownAddress(address, this.#deps.self))
+    this.#external = [...new Set(own)].slice(0, EXTERNAL_ADDRESSES_MAX)
   }
 
   listening(): string[] {

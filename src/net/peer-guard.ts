@@ -1,4 +1,5 @@
 /** Who is kept out for a while. The host asks and reports; what it costs is decided elsewhere. */
+import type { AuditKind } from '#protocol'
 import type { RefusalReason } from '#wire'
 import { decodeAddress } from './address.ts'
 import type { Session } from './session.ts'
@@ -40,4 +41,13 @@ function networkOf(host: string): string {
   const zeros = Array.from({ length: Math.max(0, 8 - left.length - right.length) }, () => '0')
   const groups = [...left, ...zeros, ...right].slice(0, 4)
   return `${groups.map(group => Number.parseInt(group, 16).toString(16)).join(':')}::/64`
+}
+
+/** How the audit log calls what a peer was refused for. */
+export const AUDITED_FAULTS: Partial<Readonly<Record<RefusalReason, AuditKind>>> = {
+  authentication: 'authentication-failed',
+  'proof-wrong': 'authentication-failed',
+  superseded: 'peer-key-refused',
+  replay: 'replay',
+  flood: 'rate-limited',
 }

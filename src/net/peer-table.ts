@@ -4,7 +4,7 @@
  */
 import { abortable, assert, type Logger } from '#base'
 import { type KnownPeer, type NodeOffer, PEER_ADDRESSES_MAX } from '#wire'
-import { addressesOf } from './address.ts'
+import { addressesOf, remoteAddressOf } from './address.ts'
 import { rankOf } from './paths.ts'
 import type { Connections, Traffic } from './life/connections.ts'
 import { Listeners } from './life/listeners.ts'
@@ -173,6 +173,8 @@ export class PeerTable {
       path: session.path,
       state: this.#life.stateOf(session),
       holds: this.#life.holdsOf(session.peer),
+      ...optional('remoteAddress', remoteAddressOf(session.connection)),
+      ...optional('observedAddress', session.observedAddress),
       connectedAt: entry.connectedAt,
       ...(session.rttMs === undefined ? {} : { rttMs: session.rttMs }),
       pingFailures: session.pingFailures,
@@ -192,4 +194,8 @@ function streamsOf(sessions: readonly Session[]): Peer['streams'] {
 function trafficOf(sessions: readonly Session[]): Traffic {
   const sum = (count: (session: Session) => number): number => sessions.reduce((all, one) => all + count(one), 0)
   return { bytesIn: sum(({ traffic }) => traffic.bytesIn), bytesOut: sum(({ traffic }) => traffic.bytesOut) }
+}
+
+function optional<K extends string, V>(key: K, value: V | undefined): { readonly [key in K]?: V } {
+  return value === undefined ? {} : ({ [key]: value } as { readonly [key in K]: V })
 }

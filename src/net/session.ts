@@ -28,6 +28,7 @@ import {
   type RefusalReason,
 } from '#wire'
 import { NetStream } from './byte-stream.ts'
+import { remoteAddressOf } from './address.ts'
 import { lost, NetError } from './errors.ts'
 import { hangUp } from './hang-up.ts'
 import { CONTROL_TOKENS_MAX, CONTROL_TOKENS_PER_SECOND, LINGER_MS, OFFER_INTERVAL_MS } from './limits.ts'
@@ -102,6 +103,8 @@ export class Session implements Living {
   /** Bytes of its streams so far, its control stream among them. */
   readonly traffic: Traffic = { bytesIn: 0, bytesOut: 0 }
   readonly #pinger: Pinger
+  /** Where the peer says that it sees us: a multiaddr, as it was sent. */
+  observedAddress: string | undefined
   readonly #deps: SessionDeps
   readonly #owner: SessionOwner
   readonly #secret: Uint8Array | undefined
@@ -388,6 +391,7 @@ export class Session implements Living {
     if (this.phase === 'ended') return
     this.#phase = 'joined'
     this.joinedAt = this.#deps.clock.monotonic()
+    this.observedAddress = info.observed
     this.#owner.onJoined(this, info)
     this.#joining.resolve()
     this.#owner.onIntroduced(info.peers, { isNews: false })
@@ -448,7 +452,8 @@ export class Session implements Living {
   #sendInfo(): void {
     this.#hasSentInfo = true
     this.#offerSentAt = this.#deps.clock.monotonic()
-    this.send(FRAME_TYPES.info, { ...this.#announcement(), peers: this.#owner.introductions(this) })
+    const [peers, observed] = [this.#owner.introductions(this), remoteAddressOf(this.connection)]
+    this.send(FRAME_TYPES.info, { ...this.#announcement(), peers, observed })
   }
 
   /** A peer that does not read gets no ping to keep. */

@@ -8,6 +8,7 @@ import { type ByteStream, type Clock, type Logger, messageOf, type Random, Strea
 import { acceptSealedStream, openSealedStream, type SessionFault } from '#protocol'
 import { CARRIED_PROTOCOLS, type NodeOffer, type ProtocolId, type RefusalReason } from '#wire'
 import { NetStream } from './byte-stream.ts'
+import { remoteAddressOf } from './address.ts'
 import { CarriedStreams } from './carried/carried-streams.ts'
 import { rankOf } from './paths.ts'
 import { lost, NetError } from './errors.ts'
@@ -15,6 +16,7 @@ import { GUEST_STREAMS_MAX, GUESTS_MAX } from './limits.ts'
 import type { DataPlane } from './plane/data-plane.ts'
 import type { Session } from './session.ts'
 import type { NetSettings } from './settings.ts'
+import type { ProbeHandler } from './types.ts'
 
 /** One that throws resets its stream. */
 export type StreamHandler = (stream: ByteStream) => void | Promise<void>
@@ -49,6 +51,7 @@ export class Streams {
   readonly #deps: StreamsDeps
   readonly #handlers = new Map<string, StreamHandler>()
   readonly #carried: CarriedStreams<Session>
+  readonly #probeHandlers = new Map<string, ProbeHandler>()
 
   constructor(deps: StreamsDeps) {
     this.#deps = deps
@@ -66,7 +69,7 @@ export class Streams {
 
   /** Whether admitted peers may open streams of the protocol. */
   serves(protocol: string): boolean {
-    return this.#handlers.has(protocol)
+    return this.#handlers.has(protocol) || this.#probeHandlers.has(protocol)
   }
 
   /** @throws NetError */
@@ -125,12 +128,27 @@ export class Streams {
     this.#serve(protocol, serve, { admit, streamsMax: GUEST_STREAMS_MAX })
   }
 
-  /** A stream that came over the data plane. */
-  async serve(stream: ByteStream, session: Session): Promise<void> {
+  /** Takes streams on connections that were made for them: of guests, and of the data plane; never a session's own. */
+  handleProbes(protocol: ProtocolId, handler: ProbeHandler): void {
+    this.#probeHandlers.set(protocol, handler)
+    const serve = async ({ stream, session }: Served): Promise<void> => {
+      const address = remoteAddressOf(session.connection) ?? ''
+      await Promise.resolve(handler(stream, { address, isPlane: false })).finally(() => session.guestStreamEnded())
+    }
+    const admit = (stream: NetStream, session: Session): ByteStream => {
+      const isDirect = session.path.kind === 'direct' && remoteAddressOf(session.connection) !== undefined
+      if (!isDirect || this.#deps.guestCount() >= GUESTS_MAX || !session.becomeGuest()) throw new Error('not a probe')
+      return stream
+    }
+    this.#serve(protocol, serve, { admit, streamsMax: 1 })
+  }
+
+  /** A stream that came over the data plane, from a socket there. */
+  async serve(stream: ByteStream, session: Session, from: string): Promise<void> {
     const handler = this.#handlers.get(stream.protocol)
-    if (handler === undefined) return
     try {
-      await this.#toHandler(handler, stream, session)
+      if (handler !== undefined) await this.#toHandler(handler, stream, session)
+      else await this.#probeHandlers.get(stream.protocol)?.(stream, { address: from, isPlane: true })
     } catch (error) {
       this.#failed(stream, error)
     }

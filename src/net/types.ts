@@ -70,6 +70,10 @@ export type Peer = {
   readonly state: ConnectionState
   /** Why it is to stay, however quiet it is. */
   readonly holds: readonly HoldReason[]
+  /** Where the peer is on its connection: a multiaddr without a peer id. Undefined: behind a relay. */
+  readonly remoteAddress?: string
+  /** Where the peer says that it sees us on that connection. Not checked: it may be wrong, or no multiaddr at all. */
+  readonly observedAddress?: string
   /** Clock.monotonic() at admission. */
   readonly connectedAt: number
   /** Smoothed round-trip time of the last pings, in milliseconds. */
@@ -119,6 +123,23 @@ export type HostNetwork = {
   readonly breakers: readonly BreakerFacts[]
   readonly settings: NetSettings
 }
+/** An address of a peer that is to be tried. */
+export type ProbeTarget = {
+  readonly peer: string
+  /** A multiaddr; of a data plane: `/ip4/HOST/tcp/PORT`. */
+  readonly address: string
+  /** Whether the peer's data plane listens there, for which there has to be a session with the peer. @default false */
+  readonly isPlane?: boolean
+}
+
+export type ProbeOptions = { readonly protocol: ProtocolId; readonly signal: AbortSignal }
+
+export type Probe = { readonly stream: ByteStream; end(): Promise<void> }
+
+export type ProbeHandler = (
+  stream: ByteStream,
+  from: { readonly address: string; readonly isPlane: boolean },
+) => void | Promise<void>
 
 export interface Host {
   /** Our own peer id. */
@@ -128,8 +149,28 @@ export interface Host {
   start(): Promise<void>
   /** Resolves when every socket, stream and timer is gone. Idempotent. */
   stop(): Promise<void>
-  /** Multiaddrs that others can dial, each ending in our peer id. */
+  /** Multiaddrs that others can dial, each ending in our peer id: those outside first, then where this host listens. */
   addresses(): readonly string[]
+  /** Those where this host itself listens. */
+  listening(): readonly string[]
+  /** TCP port at which the data plane listens; undefined where there is none. */
+  readonly planePort: number | undefined
+  /**
+   * Says where this node is seen from outside: mapped ports, what its owner says. They replace those that were said
+   * before, go first in `addresses()`, and with them into offers and signed records. At most `EXTERNAL_ADDRESSES_MAX`
+   * are taken. @throws NetError NET_ADDRESS_INVALID for one that cannot be dialled, or names another peer
+   */
+  setExternalAddresses(addresses: readonly string[]): void
+  /**
+   * Dials an address on a connection of its own, whoever is connected, and opens a stream there that `handleProbes`
+   * takes. Nobody but the peer is talked to. The connection ends with `end`. @throws NetError, the signal's reason
+   */
+  probe(target: ProbeTarget, options: ProbeOptions): Promise<Probe>
+  /**
+   * Takes streams on connections that were made for them: never one on a connection that is a session's, so that who
+   * opens one has dialled this node just now. `from` is the multiaddr where the dial came from.
+   */
+  handleProbes(protocol: ProtocolId, handler: ProbeHandler): void
   /** Dials, checks the identity and admits. @returns the peer id. @throws NetError */
   connect(address: string, options?: { readonly signal?: AbortSignal }): Promise<string>
   /**

@@ -25,6 +25,7 @@ import { openOwnIdentity, type OwnIdentity } from './own-identity.ts'
 import { memoryForLayers } from './own-offer.ts'
 import { OwnStage } from './own-stage.ts'
 import { type Choice, chooseLayers } from './placement.ts'
+import { startReach } from './reach.ts'
 import { Stopper } from './stopper.ts'
 import type { KeyRotated, KeyRotationRequest, KoinonNode, NodeConfig, NodeDeps, NodeProgress } from './types.ts'
 
@@ -89,6 +90,8 @@ async function start(build: Build): Promise<KoinonNode> {
   })
   const commands = await createCommandStack({ ...deps, ...net, config, dataDir, stopper })
   await listen(build, net.host)
+  const reach = startReach({ ...deps, host: net.host, config, stopper })
+  net.found.stunPort = () => reach.stunPort
   net.offers.announce()
   const placement = await place(build, model, net)
   deps.log.info('the node is ready', { placement: placement.text, model: model.id })
@@ -104,6 +107,7 @@ async function start(build: Build): Promise<KoinonNode> {
     report,
     startedAt,
     stopper,
+    reach,
     ask: (peer, asked, options) => commands.ask(peer, asked, options),
     listCommands: () => commands.summaries(),
     rotateKey: request => rotateKey({ dataDir, own, host: net.host }, request),

@@ -1,4 +1,5 @@
 /** The node that the surfaces see: every method over the parts that `create-node` has put together. */
+import type { Reach } from '#reach'
 import type { CompletionRequest } from '#wire'
 import { complete, type CompletionDeps } from './completion.ts'
 import { findModel } from './model-library.ts'
@@ -19,6 +20,7 @@ export type NodeParts = StatusDeps &
     /** Which layers are served, and why. LOAD_SHARD writes it anew. */
     readonly placement: { text: string }
     readonly stopper: Stopper
+    readonly reach: Pick<Reach, 'status'>
     readonly ask: KoinonNode['ask']
     readonly listCommands: KoinonNode['commands']
     readonly rotateKey: KoinonNode['rotateKey']
@@ -43,6 +45,7 @@ export function toNode(parts: NodeParts): KoinonNode {
       return describePlan(parts)
     },
     status: () => describeStatus(parts, { placement: placement.text, api }),
+    reachability: () => parts.reach.status(),
     complete: async function* (request: CompletionRequest, options: { readonly signal: AbortSignal }) {
       stopper.signal.throwIfAborted()
       const asked = { model: findModel([model], request.model), request }

@@ -17,14 +17,16 @@ export type OfferParts = {
   /** What does not change while the node runs: other nodes plan with it. */
   readonly fixed: Pick<NodeOffer, 'memoryBytes' | 'kvPositions' | 'threads'>
   /** What placement and loading find out. */
-  readonly found: { placing?: string; weightBytesPerSecond: number }
+  readonly found: { placing?: string; weightBytesPerSecond: number; stunPort?: () => number | undefined }
 }
 
 export function makeOffer({ host, pipeline, stage, fixed, found }: OfferParts): NodeOffer {
+  const stunPort = found.stunPort?.()
   const offered = stage?.offer(pipeline.stages.slotsFree())
   return {
     agent: AGENT,
     addresses: host.addresses().slice(0, PEER_ADDRESSES_MAX),
+    ...(stunPort === undefined ? {} : { stunPort }),
     ...fixed,
     // Whole numbers: every node must plan with exactly the same ones.
     weightBytesPerSecond: Math.round(found.weightBytesPerSecond),

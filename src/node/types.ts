@@ -2,6 +2,7 @@
 import type { EngineOptions } from '#engine'
 import type { KeySource } from '#keyring'
 import type { NetSettings, TransportMode } from '#net'
+import type { StunName } from '#reach'
 import type { Attachment } from '#protocol'
 import type { Clock, LayerRange, Logger, Random } from '#base'
 import type {
@@ -10,6 +11,7 @@ import type {
   CompletionRequest,
   ModelSummary,
   NetworkStatus,
+  ReachReport,
   NodeStatus,
   PeerSummary,
   PlanReport,
@@ -43,6 +45,12 @@ export type NodeConfig = {
   readonly relay?: RelayMode
   /** Where in the world this node is, in words of its owner's choice: a hint for the choice of relays. */
   readonly region?: string
+  /** Have the gateway map the ports of private addresses. @default true */
+  readonly mapPorts?: boolean
+  /** STUN servers beside those of peers. */
+  readonly stun?: readonly StunName[]
+  /** Multiaddrs at which this node can be reached from outside, as its owner says. */
+  readonly external?: readonly string[]
   readonly secret?: Uint8Array
   readonly mdns: boolean
   /** Where the node's key lies. @default the data directory */
@@ -113,6 +121,8 @@ export interface KoinonNode {
   /** Who would run what, with the machines that are here now. @throws NodeError where the model is not known */
   plan(model: string): PlanReport
   status(): NodeStatus
+  /** How the node stands in the network: whether and where it can be reached, what its NAT is. */
+  reachability(): ReachReport
   /** Leaving the loop or aborting the signal frees every stage. @throws KoinonError */
   complete(request: CompletionRequest, options: { readonly signal: AbortSignal }): AsyncGenerator<CompletionEvent>
   /** The commands that this node answers, and can give. */

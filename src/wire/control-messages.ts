@@ -12,6 +12,7 @@ import {
   HANDOVERS_MAX,
   HANDOVER_BYTES_MAX,
   HELLO_PEERS_MAX,
+  OBSERVED_CHARS_MAX,
   PEER_RECORD_BYTES_MAX,
   SUITES_MAX,
   VERSIONS_MAX,
@@ -109,6 +110,8 @@ export type KnownPeer = z.infer<typeof knownPeerSchema>
 const peers = z.array(knownPeerSchema).max(HELLO_PEERS_MAX)
 /** The sender's own signed peer record. */
 const record = bytesUpTo(PEER_RECORD_BYTES_MAX).optional()
+/** Where the sender sees the receiver on this connection: a multiaddr without a peer id. A claim, until it is proved. */
+const observed = z.string().max(OBSERVED_CHARS_MAX).optional()
 const id32 = z.int().min(0).max(0xffff_ffff)
 
 /** The schemas of the messages that sessions themselves exchange; commands bring their own. */
@@ -124,7 +127,7 @@ export const CONTROL_SCHEMAS = {
   }),
   /** `mac`: the proof that the sender knows the swarm secret, bound to this very session. */
   [FRAME_TYPES.proof]: z.object({ mac: bytesOf(MAC_BYTES).optional() }),
-  [FRAME_TYPES.info]: z.object({ offer: nodeOfferSchema, peers, record }),
+  [FRAME_TYPES.info]: z.object({ offer: nodeOfferSchema, peers, record, observed }),
   [FRAME_TYPES.offer]: z.object({ offer: nodeOfferSchema, record }),
   [FRAME_TYPES.peers]: z.object({ peers }),
   [FRAME_TYPES.ping]: z.object({ id: id32 }),

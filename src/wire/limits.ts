@@ -9,6 +9,9 @@ export const PEER_ADDRESSES_MAX = 16
 /** Peers that one message may introduce. */
 export const HELLO_PEERS_MAX = 50
 
+/** Characters of the address at which a peer sees us. */
+export const OBSERVED_CHARS_MAX = 100
+
 // Frames, sessions and commands (`frame.ts`, `control-messages.ts`, `command-messages.ts`).
 
 /** Bytes of a HELLO: the only frame whose sender nobody has checked before it is read. */

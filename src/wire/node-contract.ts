@@ -223,6 +223,66 @@ export type PeerSummary = {
   readonly relay?: PeerRelay
 }
 
+/** Whether others can dial a node: `unknown` while nobody has tried. */
+export type NodeType = 'public' | 'nat' | 'unknown'
+
+/** How two nodes come together: one dials; both do at once; both do, at a port that is foreseen; through a third. */
+export type PathWord = 'direct' | 'punched' | 'guessed' | 'relayed'
+
+/** The kinds of NAT by the names that people know; `docs/reference/nat.md` says what each is. */
+export type NatName = 'none' | 'full-cone' | 'restricted' | 'port-restricted' | 'symmetric' | 'blocked' | 'unknown'
+
+/** `off`: the node does not listen that way. */
+export type TransportReach = 'reachable' | 'not' | 'unknown' | 'off'
+
+/** How a node stands in the network. */
+export type ReachReport = {
+  readonly type: NodeType
+  /** Whether the node may forward for others: only public ones may. */
+  readonly mayRelay: boolean
+  /** Whether the node listens at no address but this machine's own. */
+  readonly isLocalOnly: boolean
+  readonly nat: {
+    readonly kind: NatName
+    /** RFC 4787, 4.1. */
+    readonly mapping: string
+    /** RFC 4787, 5. */
+    readonly filtering: string
+    readonly ports: 'preserved' | 'offset' | 'sequence' | 'random' | 'unknown'
+    /** The address that others see, as far as it is agreed on. */
+    readonly address?: string
+    /** STUN servers that are known. */
+    readonly servers: number
+    /** Since the last detection; without one there has been none. */
+    readonly ageMs?: number
+  }
+  /** Where the node can be dialled from outside, and why that is believed. */
+  readonly external: readonly {
+    /** A multiaddr without the peer id. */
+    readonly address: string
+    readonly source: 'owner' | 'interface' | 'gateway' | 'peers'
+    readonly reach: Exclude<TransportReach, 'off'>
+  }[]
+  readonly transports: Readonly<Record<'tcp' | 'quic' | 'ws' | 'plane', TransportReach>>
+  readonly mapping: {
+    /** `none`: no gateway does it. `not-needed`: the node listens at no private address. */
+    readonly state: 'off' | 'not-needed' | 'asking' | 'none' | 'mapped'
+    readonly ports: readonly {
+      readonly protocol: 'tcp' | 'udp'
+      readonly internalPort: number
+      readonly externalAddress: string
+      readonly externalPort: number
+      readonly via: string
+      /** False: there is another NAT behind the gateway, so nobody comes in here. */
+      readonly isPublic: boolean
+    }[]
+  }
+  /** Port of the node's own STUN server. */
+  readonly stunPort?: number
+  /** How this node comes together with one of each kind. */
+  readonly paths: readonly { readonly kind: NatName; readonly tcp: PathWord; readonly udp: PathWord }[]
+}
+
 /** A command that peers can give. */
 export type CommandSummary = {
   readonly name: string

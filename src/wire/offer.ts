@@ -49,6 +49,8 @@ export const nodeOfferSchema = z.object({
       region: z.string().max(REGION_CHARS_MAX).optional(),
     })
     .optional(),
+  /** UDP port of the node's STUN server, at the addresses where it is reached itself; public nodes have one. */
+  stunPort: z.int().min(1).max(65_535).optional(),
   /** Memory that the node gives to weights and KV, in bytes. */
   memoryBytes: z
     .number()

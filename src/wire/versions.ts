@@ -15,6 +15,10 @@ export const PROTOCOLS = {
   relay: '/koinon/relay/1',
   /** From a relayed connection to a direct one; where a node is seen. */
   punch: '/koinon/punch/1',
+  /** Asks a peer to dial one of our addresses (dial-back). Sealed by the session. */
+  reach: '/koinon/reach/1',
+  /** The connection that such a dial makes: it brings the nonce, and ends. */
+  reachBack: '/koinon/reach-back/1',
   /** The protocol of the systems before: a length and JSON. */
   json: '/json-message/1.0',
 } as const

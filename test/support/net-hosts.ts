@@ -3,7 +3,7 @@ import { type Clock, silentLogger, systemClock, systemRandom, withDeadline } fro
 import { createNodeIdentity, type NodeIdentity } from '#identity'
 import type { NodeOffer } from '#wire'
 import { createHost } from '../../src/net/create-host.ts'
-import type { HostDeps } from '../../src/net/host.ts'
+import type { HostDeps } from '../../src/net/host-deps.ts'
 import type { PunchTools } from '../../src/net/punch/types.ts'
 import type { PeerGuard } from '../../src/net/peer-guard.ts'
 import type { Host, HostOptions, Peer, PeerEvent } from '../../src/net/types.ts'

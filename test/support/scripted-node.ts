@@ -105,6 +105,9 @@ export function createScriptedNode(script: Script = saying(['Once', ' upon', ' a
     models: () => [MODEL],
     peers: () => [],
     plan: model => plan(model),
+    reachability: () => {
+      throw new Error('no network here')
+    },
     status: () => ({
       peer: 'self',
       pid: 1,

@@ -36,7 +36,8 @@ export type DataPlaneDeps = {
   /** Whether a socket from this multiaddr is closed before anything is said. */
   readonly refuses: (from: string) => boolean
   readonly serves: (protocol: string) => boolean
-  readonly onStream: (stream: ByteStream, session: Session) => void
+  /** @param from the multiaddr of the socket's other end */
+  readonly onStream: (stream: ByteStream, session: Session, from: string) => void
 }
 
 export type DataPlaneOptions = {
@@ -153,6 +154,16 @@ export class DataPlane {
     }
   }
 
+  /** A stream to the session's peer at a place that is to be tried. What comes of it changes nothing here. @throws Error */
+  async probe(
+    session: Session,
+    target: { readonly host: string; readonly port: number; readonly protocol: string; readonly signal: AbortSignal },
+  ): Promise<ByteStream> {
+    const { identity, key } = session.secure.openPlane()
+    const socket = await dial({ ...target, identity: encodePlaneIdentity(identity), key })
+    return this.#streamOf(socket, session, target.protocol)
+  }
+
   /** Forgets what was found out about a peer that has left. */
   forget(peer: string): void {
     this.#breakers.succeeded(peer)
@@ -214,7 +225,7 @@ export class DataPlane {
     const canBe = keyed !== undefined && isKeyed(socket) && typeof protocol === 'string' && keyed.session.isAdmitted
     if (!canBe || keyed.session.planeStreams.size >= STREAMS_PER_CONNECTION_MAX) socket.destroy()
     else if (!keyed.session.secure.acceptPlane(keyed.identity)) socket.destroy()
-    else this.#deps.onStream(this.#streamOf(socket, keyed.session, protocol), keyed.session)
+    else this.#deps.onStream(this.#streamOf(socket, keyed.session, protocol), keyed.session, multiaddrOf(socket))
   }
 
   #streamOf(socket: TLSSocket, session: Session, protocol: string): ByteStream {
