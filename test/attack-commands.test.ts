@@ -12,6 +12,7 @@ import { TRANSFER_BYTES_MAX, TRANSFER_CHUNK_BYTES } from '../src/protocol/limits
 import { chunkMessage, TransferReader } from '../src/protocol/transfer/messages.ts'
 import { type Member, useAttackedNode } from './support/attacked-node.ts'
 import { isRefused } from './support/forged-frames.ts'
+import { carriedByListener } from './support/raw-carried.ts'
 import type { CommandAnswer } from './support/raw-commands.ts'
 
 const node = useAttackedNode()
@@ -139,6 +140,7 @@ async function lieAbout(
     const session = member?.control.link.session
     assert.ok(session !== undefined)
     acceptSealedStream({ clock: systemClock }, { stream, session, onFault: () => undefined })
+      .then(carriedByListener)
       .then(lie)
       .catch(() => undefined) // The node has ended the stream: that is what it should do.
   })
@@ -223,6 +225,7 @@ describe('attack: attachments', () => {
       const session = member?.control.link.session
       assert.ok(session !== undefined)
       acceptSealedStream({ clock: systemClock }, { stream, session, onFault: () => undefined })
+        .then(carriedByListener)
         .then(accepted => accepted.send(systemRandom.bytes(64)))
         .catch(() => undefined) // The node has ended the stream.
     })

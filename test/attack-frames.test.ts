@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { concatBytes } from '#base'
 import { openSealedStream } from '#protocol'
 import {
   decodeBody,
@@ -18,6 +19,7 @@ import {
 import { type Member, useAttackedNode } from './support/attacked-node.ts'
 import { flipped, refusalOf } from './support/forged-frames.ts'
 import type { NetStream } from '../src/net/byte-stream.ts'
+import { dataFrame, openingFrame } from './support/raw-carried.ts'
 import { type RawPeer, tapped } from './support/raw-peer.ts'
 import { within } from './support/net-hosts.ts'
 
@@ -209,8 +211,8 @@ async function sealedStream(
   const session = control.link.session
   assert.ok(session !== undefined)
   const stream = openSealedStream({ stream: tapped(raw, { send: tamper }), session, onFault: () => undefined })
-  stream.send(encodeStageStart('control'))
-  stream.send(new Uint8Array(8))
+  stream.send(concatBytes([openingFrame(), dataFrame(encodeStageStart('control'))]))
+  stream.send(dataFrame(new Uint8Array(8)))
 }
 
 async function drain(stream: NetStream): Promise<void> {

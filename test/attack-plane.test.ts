@@ -1,12 +1,13 @@
 /** Attacks on the data plane of a node: sockets without a key, with one that was used, and what is no handshake at all. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { seededRandom, systemRandom } from '#base'
+import { concatBytes, seededRandom, systemRandom } from '#base'
 import { encodePlaneIdentity } from '#protocol'
 import { encodeStageStart, PROTOCOLS } from '#wire'
 import { sessionOf, useAttackedNode } from './support/attacked-node.ts'
 import { startHost, within } from './support/net-hosts.ts'
 import { dialPlane, firstFlight, sendGarbage } from './support/plane-garbage.ts'
+import { dataFrame, openingFrame } from './support/raw-carried.ts'
 
 const node = useAttackedNode()
 
@@ -43,7 +44,7 @@ describe('attack: data plane', () => {
     ]
     for (const target of refused) await assert.rejects(within('a refusal', dialPlane(port, session, target)))
     const socket = await within('the stream', dialPlane(port, session, { identity: text, key }))
-    const start = encodeStageStart('control')
+    const start = concatBytes([openingFrame(), dataFrame(encodeStageStart('control'))])
     socket.write(Uint8Array.of(0, 0, 0, start.byteLength, ...start))
     await assert.rejects(within('a refusal', dialPlane(port, session, { identity: text, key })))
     socket.destroy()

@@ -14,6 +14,7 @@ import { openingOf } from '../src/protocol/sealed-channel.ts'
 import { type Member, TASK, sessionOf, useAttackedNode } from './support/attacked-node.ts'
 import { flipped, isRefused, refusalOf } from './support/forged-frames.ts'
 import { firstAddress, startHost, within } from './support/net-hosts.ts'
+import { dataFrame, openingFrame } from './support/raw-carried.ts'
 import { startRawPeer, tapped } from './support/raw-peer.ts'
 
 const node = useAttackedNode()
@@ -111,7 +112,11 @@ describe('attack: streams and sessions', () => {
     for (const order of orders) {
       const member = await node.member()
       const channel = sessionOf(member).openChannel()
-      const frames = [channel.seal(OPENING), channel.seal(encodeStageStart('control')), channel.seal(new Uint8Array(1))]
+      const frames = [
+        channel.seal(OPENING),
+        channel.seal(concatBytes([openingFrame(), dataFrame(encodeStageStart('control'))])),
+        channel.seal(dataFrame(new Uint8Array(1))),
+      ]
       const stream = await stageStream(member)
       for (const index of order) stream.send(frames[index] ?? new Uint8Array(0))
       await isReset(stream)
@@ -151,8 +156,9 @@ describe('attack: streams and sessions', () => {
     const stream = openSealedStream({ stream: tapped(raw, { send: record }), session, onFault: () => undefined })
     const [model] = await node.process.client.models()
     assert.ok(model !== undefined)
-    stream.send(encodeStageStart('control'))
-    stream.send(new TextEncoder().encode(model.id))
+    stream.send(openingFrame())
+    stream.send(dataFrame(encodeStageStart('control')))
+    stream.send(dataFrame(new TextEncoder().encode(model.id)))
     await isReset(stream) // It is no message of the stage protocol.
 
     const bytes = Buffer.concat(seen)

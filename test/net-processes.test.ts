@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline'
 import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { systemClock, systemRandom, toHex, withDeadline } from '#base'
-import { createHost, type Host, type PeerEvent } from '#net'
+import { createHost, type Host, type NetSettings, type PeerEvent } from '#net'
 import { PROTOCOLS } from '#wire'
 import { hostDeps } from './support/net-hosts.ts'
 
@@ -27,11 +27,12 @@ async function startChild(test: Cleaner, args: readonly string[]): Promise<{ chi
   return { child, address }
 }
 
-async function startHost(test: Cleaner): Promise<Host> {
+async function startHost(test: Cleaner, settings: Partial<NetSettings> = {}): Promise<Host> {
   const host = await createHost(await hostDeps(), {
     listen: ['/ip4/127.0.0.1/tcp/0'],
     mdns: false,
     secret: new TextEncoder().encode('across processes'),
+    settings,
   })
   await host.start()
   test.after(() => host.stop())
@@ -63,11 +64,31 @@ describe('hosts in two processes', () => {
     const left = nextEvent(host, 'left')
     child.kill('SIGKILL')
     assert.equal((await left).peer.id, peer.id)
-    await assert.rejects(within('the reset', reader.next()), { code: 'STREAM_RESET' })
+    await assert.rejects(within('the loss', reader.next()), { code: 'STREAM_LOST' })
 
     const back = nextEvent(host, 'joined')
     const again = await startChild(test, [key, address.split('/p2p')[0] ?? ''])
     assert.equal(again.address, address)
+    assert.equal((await back).peer.id, peer.id)
+  })
+
+  it('close the connection of a process that stands still, and take it back when it goes on', async test => {
+    const key = toHex(systemRandom.bytes(32))
+    const host = await startHost(test, { pingIntervalMs: 1_000, pingTimeoutMs: 500, pingFailuresMax: 2 })
+    const { child, address } = await startChild(test, [key])
+    const joined = nextEvent(host, 'joined')
+    host.keepConnected([address])
+    const { peer } = await joined
+    const reader = (await host.open(peer.id, PROTOCOLS.stage)).received[Symbol.asyncIterator]()
+
+    const left = nextEvent(host, 'left')
+    child.kill('SIGSTOP')
+    const { peer: gone } = await left
+    assert.deepEqual([gone.id, gone.pingFailures], [peer.id, 2])
+    await assert.rejects(within('the reset', reader.next()), { code: 'STREAM_RESET' })
+
+    const back = nextEvent(host, 'joined')
+    child.kill('SIGCONT')
     assert.equal((await back).peer.id, peer.id)
   })
 

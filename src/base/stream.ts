@@ -11,7 +11,10 @@ export interface ByteStream {
   readonly peer: string
   /** The protocol that was negotiated. */
   readonly protocol: string
-  /** Queues bytes. False: the buffer is full, wait for `drained()` before sending more. Throws once closed. */
+  /**
+   * Queues bytes. False: the buffer is full, wait for `drained()` before sending more. Throws once closed. The bytes belong
+   * to the stream from then on, and nobody may change them: they are not copied, and may have to be sent again.
+   */
   send(bytes: Uint8Array): boolean
   /** The same for bytes that lie apart, as one write: what carries the stream need not join them. */
   sendParts(parts: readonly Uint8Array[]): boolean
@@ -32,6 +35,8 @@ export type StreamFault =
   | { readonly code: 'STREAM_TRUNCATED' }
   /** A sealed stream brought bytes that its sender has not sent, or not there. */
   | { readonly code: 'STREAM_TAMPERED' }
+  /** What carried the stream broke, and no other way to the peer was found in time, or the peer has forgotten it. */
+  | { readonly code: 'STREAM_LOST' }
 
 export class StreamError extends KoinonError<StreamFault> {
   override readonly name = 'StreamError'

@@ -3,9 +3,10 @@ import { readFileSync, statSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { messageOf } from '#base'
 import type { NodeConfig } from '#node'
+import type { RelayMode } from '#wire'
 import { usageError } from './errors.ts'
 import { NET_CONFIG_BYTES_MAX } from './limits.ts'
-import { collect, integerIn, parseMultiaddr, parsePeerId, parsePlanePort } from './parse.ts'
+import { collect, integerIn, parseListen, parseMultiaddr, parsePeerId, parsePlanePort, parseRegion } from './parse.ts'
 
 /** As commander hands them over. */
 export type NetFlags = {
@@ -14,6 +15,8 @@ export type NetFlags = {
   readonly listen?: readonly string[]
   readonly port?: number
   readonly planePort: number | 'off'
+  readonly relay: RelayMode
+  readonly region?: string
   readonly allow?: readonly string[]
   readonly netConfig?: string
 }
@@ -34,8 +37,8 @@ export function addNetOptions(command: Command): Command {
     )
     .option(
       '--listen <address>',
-      'accept peers here (repeatable; default: free ports of 127.0.0.1)',
-      collect(parseMultiaddr),
+      'accept peers here (repeatable; default: free ports of 127.0.0.1), or none',
+      collect(parseListen),
     )
     .addOption(
       new Option('--port [port]', `accept peers at this port of every IPv4 address (${PORT_DEFAULT} without a number)`)
@@ -48,21 +51,33 @@ export function addNetOptions(command: Command): Command {
         .argParser(parsePlanePort)
         .default(0, '0'),
     )
+    .addOption(
+      new Option('--relay <mode>', 'carry the bytes of nodes that others cannot dial; auto: once this node is public')
+        .choices(['on', 'off', 'auto'] satisfies RelayMode[])
+        .default('auto' satisfies RelayMode),
+    )
+    .option(
+      '--region <name>',
+      'where this node is, in your words: relays of the region are liked a bit more',
+      parseRegion,
+    )
     .option('--allow <peer>', 'connect to these peers and to nobody else (repeatable)', collect(parsePeerId))
     .option('--net-config <file>', 'settings of the network, as a JSON object (docs/reference/transports.md)')
 }
 
-type NetConfig = Required<Pick<NodeConfig, 'peers' | 'listen' | 'planePort' | 'transport' | 'allow'>> &
-  Pick<NodeConfig, 'settings'>
+type NetConfig = Required<Pick<NodeConfig, 'peers' | 'listen' | 'planePort' | 'transport' | 'allow' | 'relay'>> &
+  Pick<NodeConfig, 'settings' | 'region'>
 
 /** The parts of a node's configuration that these options decide. @throws CliError CLI_USAGE; NetError NET_SETTINGS_INVALID */
 export async function netConfig(flags: NetFlags): Promise<NetConfig> {
   const settings = flags.netConfig === undefined ? undefined : await readSettings(flags.netConfig)
   return {
     peers: flags.peer ?? [],
-    listen: flags.listen ?? listenAddresses(flags),
+    listen: flags.listen?.includes('none') === true ? [] : (flags.listen ?? listenAddresses(flags)),
     planePort: flags.planePort,
     transport: flags.transport,
+    relay: flags.relay,
+    ...(flags.region === undefined ? {} : { region: flags.region }),
     allow: flags.allow ?? [],
     ...(settings === undefined ? {} : { settings }),
   }

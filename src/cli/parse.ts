@@ -3,6 +3,7 @@ import { InvalidArgumentError } from 'commander'
 import { decodeLayers, type LogLevel } from '#base'
 import { publicKeyOfPeer } from '#crypto'
 import type { LayerChoice } from '#node'
+import { REGION_CHARS_MAX } from '#wire'
 
 /** "127.0.0.1:11435", "[::1]:11435", "11435" (on 127.0.0.1), or "none" for undefined. Port 0 takes a free one. */
 export function parseApiAddress(text: string): { readonly host: string; readonly port: number } | 'none' {
@@ -69,6 +70,21 @@ export function numberIn(min: number, max: number): (text: string) => number {
     }
     return value
   }
+}
+
+/** A name for people, as long as an offer may hold. */
+export function parseRegion(text: string): string {
+  if (!/^[\p{L}\p{N}][\p{L}\p{N} ._-]*$/u.test(text) || text.length > REGION_CHARS_MAX) {
+    throw new InvalidArgumentError(
+      `Expected a name of at most ${REGION_CHARS_MAX} letters and digits, such as eu-west.`,
+    )
+  }
+  return text
+}
+
+/** A multiaddr, or "none" for a node that takes no connections. */
+export function parseListen(text: string): string {
+  return text === 'none' ? text : parseMultiaddr(text)
 }
 
 /** A multiaddr is checked by the network module; here only that it looks like one, so that a typo fails at once. */

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { codeOf, type LogLevel, messageOf, repeat, TimeoutError, withDeadline } from '#base'
 import type { LayerChoice, NodeConfig } from '#node'
+
 import { addDataDirOption, type DataDirFlags, dataDirOf } from './data-dir.ts'
 import { addEngineOptions, type EngineFlags, engineConfig, SLOTS_DEFAULT } from './engine-options.ts'
 import { CliError, usageError } from './errors.ts'

@@ -7,6 +7,7 @@ import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/inter
 import { Uint8ArrayList } from 'uint8arraylist'
 import { abortable, type ByteStream, type Clock, messageOf, StreamError, withDeadline } from '#base'
 import { CLOSE_TIMEOUT_MS } from './limits.ts'
+import type { Traffic } from './life/connections.ts'
 import { ReceiveQueue } from './receive-queue.ts'
 import type { NetSettings } from './settings.ts'
 import { grantWindowByHalves } from './thrift.ts'
@@ -18,18 +19,20 @@ export class NetStream implements ByteStream {
   readonly received: AsyncIterable<Uint8Array>
   readonly #stream: Stream
   readonly #clock: Clock
+  readonly #traffic: Traffic | undefined
   readonly #closeTimeoutMs: number
   readonly #queue = new ReceiveQueue(() => this.#resume())
   #isResuming = false
   #hasRemoteClosed = false
   #hasClosed = false
 
-  /** @param deps.settings @default the close timeout of `limits.ts` */
+  /** @param deps.settings @default the close timeout of `limits.ts` @param options.traffic where bytes are counted */
   constructor(
     deps: { readonly clock: Clock; readonly settings?: Pick<NetSettings, 'closeTimeoutMs'> },
-    options: { readonly stream: Stream; readonly peer: string },
+    options: { readonly stream: Stream; readonly peer: string; readonly traffic?: Traffic },
   ) {
-    const { stream, peer } = options
+    const { stream, peer, traffic } = options
+    this.#traffic = traffic
     this.#clock = deps.clock
     this.#closeTimeoutMs = deps.settings?.closeTimeoutMs ?? CLOSE_TIMEOUT_MS
     this.#stream = stream
@@ -65,6 +68,7 @@ export class NetStream implements ByteStream {
     const stream = this.#stream
     if (this.#hasClosed) throw new StreamError({ code: 'STREAM_CLOSED' }, 'the stream is closed')
     if (stream.writeStatus !== 'writable') throw this.#queue.end?.error ?? resetError(undefined)
+    if (this.#traffic !== undefined) this.#traffic.bytesOut += bytes.byteLength
     try {
       return stream.send(bytes) && stream.writeBufferLength === 0
     } catch (error) {
@@ -112,6 +116,7 @@ export class NetStream implements ByteStream {
 
   #onMessage(event: StreamMessageEvent): void {
     if (this.#queue.end !== undefined) return
+    if (this.#traffic !== undefined) this.#traffic.bytesIn += event.data.byteLength
     if (event.data instanceof Uint8Array) this.#queue.push(event.data)
     else for (const piece of event.data) this.#queue.push(piece)
     this.#pauseIfFull()

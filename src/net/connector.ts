@@ -1,14 +1,18 @@
-/** From addresses to a joined peer: one dial at a time for each, however many wait for it. */
+/**
+ * From addresses to a joined peer: one dial at a time for each, however many wait for it, and none to those whose circuit
+ * breaker is open.
+ */
 import type { Connection } from '@libp2p/interface'
-import { abortable, assert, type Clock, type Logger, messageOf, withDeadline } from '#base'
+import { abortable, assert, type Clock, type Logger, messageOf, TimeoutError, withDeadline } from '#base'
 import type { Address } from './address.ts'
 import type { AdoptOptions, BytePipe } from './adopt.ts'
 import { dialAny, type DialTarget, notAllowed } from './dialler.ts'
-import { lost, NetError, stopped } from './errors.ts'
+import { lost, NetError, resting, stopped } from './errors.ts'
+import type { Breakers } from './life/breakers.ts'
 import type { Paths } from './paths.ts'
 import type { Session } from './session.ts'
 import type { NetSettings } from './settings.ts'
-import type { PeerPath } from './types.ts'
+import type { PeerPath, Transport } from './types.ts'
 
 export type ConnectorDeps = {
   readonly clock: Clock
@@ -21,6 +25,10 @@ export type ConnectorDeps = {
   /** Aborts when the host stops. */
   readonly stopping: AbortSignal
   readonly dial: (address: Address, options: { readonly signal: AbortSignal }) => Promise<Connection>
+  /** Of peers and of addresses (multiaddrs without a peer id). */
+  readonly breakers: Breakers
+  /** What this node dials over. */
+  readonly transports: ReadonlySet<Transport>
   readonly isHere: (peer: string) => boolean
   readonly adopt: (pipe: BytePipe, options: AdoptOptions) => Promise<Connection | undefined>
   readonly paths: Paths
@@ -48,22 +56,40 @@ export class Connector {
     this.#deps = deps
   }
 
-  /** Several callers may wait for one dial; each may give up alone. @returns the peer id @throws NetError */
-  async connect(target: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
-    const { peer } = target
+  /**
+   * Several callers may wait for one dial; each may give up alone.
+   * @returns the peer id @throws NetError: NET_PEER_RESTING at once where the peer or all its addresses are left alone
+   */
+  async connect(wanted: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
+    const { peer } = wanted
     if (peer === this.#deps.self) {
       throw new NetError({ code: 'NET_DIAL_FAILED', peer }, 'this is the address of this very node')
     }
     if (peer !== undefined && !this.#deps.allows(peer)) throw notAllowed(peer)
     if (peer !== undefined && this.#deps.isHere(peer)) return peer
+    const target = this.#dialable(wanted)
     const key = peer ?? target.addresses.map(address => address.text).join(' ')
     let connecting = this.#connecting.get(key)
     if (connecting === undefined) {
+      const restsForMs = peer === undefined ? undefined : this.#deps.breakers.enter(peer)
+      if (peer !== undefined && restsForMs !== undefined) throw resting(peer, restsForMs)
       connecting = this.#connect(target).finally(() => this.#connecting.delete(key))
       connecting.catch(() => undefined) // Those who still wait hear of it.
       this.#connecting.set(key, connecting)
     }
     return options.signal === undefined ? connecting : abortable(connecting, options.signal)
+  }
+
+  /** Without the addresses of transports that this node does not use. @throws NetError where none is left */
+  #dialable(target: DialTarget): DialTarget {
+    const { transports } = this.#deps
+    const addresses = target.addresses.filter(
+      ({ transport, relay }) => relay !== undefined || transports.has(transport),
+    )
+    if (addresses.length > 0 || target.addresses.length === 0) return { ...target, addresses }
+    const fault = { code: 'NET_DIAL_FAILED', ...(target.peer === undefined ? {} : { peer: target.peer }) } as const
+    const sentence = `the peer has no address of a transport that this node uses: ${[...transports].join(', ')}`
+    throw new NetError(fault, sentence)
   }
 
   /**
@@ -100,20 +126,52 @@ export class Connector {
   }
 
   async #connect(target: DialTarget): Promise<string> {
-    const { clock, stopping, settings } = this.#deps
+    const { breakers, clock, stopping, settings } = this.#deps
     const options = { what: 'connecting', timeoutMs: settings.dialTimeoutMs, signal: stopping }
     try {
-      return await withDeadline(clock, options, signal => this.#dialAndJoin(target, signal))
+      const peer = await withDeadline(clock, options, signal => this.#dialAndJoin(target, signal))
+      breakers.succeeded(peer)
+      return peer
     } catch (error) {
-      if (error instanceof NetError) throw error
-      if (stopping.aborted) throw stopped()
-      const fault = { code: 'NET_DIAL_FAILED', ...(target.peer === undefined ? {} : { peer: target.peer }) } as const
-      throw new NetError(fault, `the peer could not be reached: ${messageOf(error)}`, { cause: error })
+      const failure = this.#failureOf(target, error)
+      if (target.peer === undefined) throw failure
+      const { fault } = failure
+      // Where nobody was dialled nothing was found out: the peer is due when its address is.
+      if (fault.code === 'NET_PEER_RESTING') breakers.gaveUp(target.peer, fault.retryAfterMs)
+      else if (fault.code === 'NET_STOPPED') breakers.gaveUp(target.peer)
+      else breakers.failed(target.peer)
+      throw failure
+    }
+  }
+
+  #failureOf(target: DialTarget, error: unknown): NetError {
+    if (error instanceof NetError) return error
+    if (this.#deps.stopping.aborted) return stopped()
+    const fault = { code: 'NET_DIAL_FAILED', ...(target.peer === undefined ? {} : { peer: target.peer }) } as const
+    return new NetError(fault, `the peer could not be reached: ${messageOf(error)}`, { cause: error })
+  }
+
+  /** Dials one address, unless it is left alone. */
+  readonly #dial = async (address: Address, options: { readonly signal: AbortSignal }): Promise<Connection> => {
+    const { breakers, dial } = this.#deps
+    const key = address.target.toString()
+    const restsForMs = breakers.enter(key)
+    if (restsForMs !== undefined) throw resting(key, restsForMs)
+    try {
+      const connection = await dial(address, options)
+      breakers.succeeded(key)
+      return connection
+    } catch (error) {
+      // Another address was quicker, or nobody wants it any more.
+      const { aborted, reason } = options.signal
+      if (aborted && !(reason instanceof TimeoutError)) breakers.gaveUp(key)
+      else breakers.failed(key)
+      throw error
     }
   }
 
   async #dialAndJoin(target: DialTarget, signal: AbortSignal): Promise<string> {
-    return this.#join(await dialAny(this.#deps, target, { signal }), signal)
+    return this.#join(await dialAny({ ...this.#deps, dial: this.#dial }, target, { signal }), signal)
   }
 
   async #join(connection: Connection, signal: AbortSignal): Promise<string> {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { describe, it } from 'node:test'
-import { systemRandom } from '#base'
+import { concatBytes, systemRandom } from '#base'
 import { createNodeIdentity } from '#identity'
 import { PROTOCOLS } from '#wire'
 import { NetError } from './errors.ts'
@@ -16,6 +18,52 @@ async function failsWith(code: string, promise: Promise<unknown>): Promise<NetEr
     return error
   }
   throw new Error(`${code} was expected, and nothing was thrown`)
+}
+
+/** Two bytes of alert, one of its type, 16 of the tag. */
+const SEALED_ALERT_BYTES = 19
+
+const RECORDS: Readonly<Record<number, string>> = {
+  20: 'change cipher spec',
+  21: 'alert',
+  22: 'handshake',
+  23: 'sealed',
+}
+
+/** The kinds of the TLS records. Alerts are left out: no other sealed record is as short (RFC 8446, 5.2). */
+function recordsOf(bytes: Uint8Array): string[] {
+  const records: string[] = []
+  let at = 0
+  // Lines of multistream-select come first, each behind its length: which secure channel is wanted.
+  while (bytes[at] !== 22 && at < bytes.byteLength) at += 1 + (bytes[at] ?? 0)
+  while (at + 5 <= bytes.byteLength) {
+    const length = new DataView(bytes.buffer, bytes.byteOffset + at).getUint16(3)
+    if (length !== SEALED_ALERT_BYTES) records.push(RECORDS[bytes[at] ?? 0] ?? '?')
+    at += 5 + length
+  }
+  return records
+}
+
+/** A way to the address that keeps what the dialler says on it. */
+async function tapped(
+  test: { after(action: () => void): void },
+  address: string,
+): Promise<{ readonly address: string; readonly sent: Promise<Uint8Array> }> {
+  const port = Number(/tcp\/([0-9]+)/.exec(address)?.[1])
+  const { promise, resolve } = Promise.withResolvers<Uint8Array>()
+  const server = createServer(dialler => {
+    const pieces: Uint8Array[] = []
+    const there = connect(port, '127.0.0.1')
+    dialler.on('data', (piece: Uint8Array) => pieces.push(piece)).pipe(there)
+    there.pipe(dialler)
+    dialler.on('close', () => resolve(concatBytes(pieces)))
+    for (const socket of [dialler, there])
+      socket.on('error', () => there.destroy(dialler.destroy().errored ?? undefined))
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  test.after(() => void server.close())
+  return { address: `/ip4/127.0.0.1/tcp/${(server.address() as AddressInfo).port}`, sent: promise }
 }
 
 describe('net / host', () => {
@@ -145,6 +193,22 @@ describe('net / host', () => {
       a.open(expected, PROTOCOLS.stage, { addresses: [firstAddress(b).split('/p2p')[0] ?? ''] }),
     )
     assert.deepEqual(a.peers(), [])
+  })
+
+  it('says nothing to the wrong node beyond the TLS handshake', async test => {
+    const [a, b] = [await startHost(test), await startHost(test)]
+    const expected = (await createNodeIdentity(systemRandom)).peer
+    const lives: string[] = []
+    for (const host of [a, b]) {
+      host.onConnection(({ state }) => lives.push(`${host === a ? 'a' : 'b'} ${state}`))
+    }
+    const wire = await tapped(test, firstAddress(b))
+    await failsWith('NET_WRONG_PEER', a.connect(`${wire.address}/p2p/${expected}`))
+    // ClientHello, ChangeCipherSpec, then certificate, its signature and Finished: the first word would be a sixth record.
+    const said = recordsOf(await within('the end', wire.sent))
+    assert.deepEqual(said, ['handshake', 'change cipher spec', 'sealed', 'sealed', 'sealed'])
+    assert.ok(!lives.some(life => life.startsWith('a') || life.endsWith('connected')), lives.join())
+    assert.deepEqual([a.peers(), b.peers()], [[], []])
   })
 
   it('opens a stream to a peer it has to dial first, past an address that leads nowhere', async test => {

@@ -15,24 +15,28 @@ import {
   type ProtocolId,
   type RefusalReason,
 } from '#wire'
-import { type Address, addressesOf, decodeAddress, isLoopback, parseAddress } from './address.ts'
+import { Acquaintances, targetOf } from './acquaintances.ts'
+import { addressesOf, decodeAddress, parseAddress } from './address.ts'
 import { Connector } from './connector.ts'
 import type { DialTarget } from './dialler.ts'
 import { lost, NetError, stopped } from './errors.ts'
-import { Introductions } from './introductions.ts'
-import { keepConnected } from './keeper.ts'
-import { createNode, type Node } from './libp2p.ts'
-import { ALLOWED_PEERS_MAX, KEPT_ADDRESSES_MAX, RECORD_LIFE_MS } from './limits.ts'
+import type { Node } from './libp2p.ts'
+import { Breakers } from './life/breakers.ts'
+import { type ConnectionEvent, Connections } from './life/connections.ts'
+import type { HoldReason } from './life/holds.ts'
+import { RECORD_LIFE_MS } from './limits.ts'
+import { OwnAddresses } from './own-addresses.ts'
 import { Paths } from './paths.ts'
 import { type PeerGuard, subjectsOf } from './peer-guard.ts'
 import { fitting, PeerRecords } from './peer-records.ts'
 import { PeerTable } from './peer-table.ts'
 import { DataPlane } from './plane/data-plane.ts'
 import type { Session, SessionOwner } from './session.ts'
+import { Relay } from './relay/relay.ts'
 import { Sessions } from './sessions.ts'
-import { checkSettings, type NetSettings } from './settings.ts'
+import type { NetSettings } from './settings.ts'
 import { type StreamHandler, Streams } from './streams.ts'
-import type { Host, HostMessage, HostOptions, Peer, PeerEvent } from './types.ts'
+import type { Host, HostMessage, HostNetwork, HostOptions, LostPeer, Peer, PeerEvent } from './types.ts'
 
 export type HostDeps = {
   readonly clock: Clock
@@ -46,54 +50,34 @@ export type HostDeps = {
   /** What sessions remember. */
   readonly memory: Pick<LinkDeps, 'sessions' | 'peerKeys' | 'replay' | 'audit'>
   readonly guard: PeerGuard
+  /** Whether others can dial this node; undefined: not known. Without it: never known. */
+  readonly isPublic?: () => boolean | undefined
+  /** Whether a peer may use more of our relaying than strangers. Without it: those who have proved the secret. */
+  readonly isTrusted?: (peer: string) => boolean
   /** What peers are told until the first `announce`. Without it: a node that serves nothing. */
   readonly offer?: NodeOffer
 }
 
-/**
- * Makes a host that has not been started.
- * @throws NetError NET_SETTINGS_INVALID, NET_QUIC_MISSING, NET_LISTEN_FAILED where the addresses do not fit the transports
- */
-export async function createHost(deps: HostDeps, options: HostOptions): Promise<Host> {
-  const host: { current?: Libp2pHost } = {}
-  const settings = checkSettings(options.settings ?? {})
-  const allows = allowing(options.allow ?? [])
-  const quicKey = options.transport === 'tcp' ? undefined : await deps.identity.wholeKey?.()
-  const node = await createNode({
-    settings,
-    allows,
-    ...(quicKey === undefined ? {} : { quicKey }),
-    ...(options.transport === undefined ? {} : { transport: options.transport }),
-    key: deps.identity.privateKey,
-    listen: options.listen,
-    mdns: options.mdns,
-    refusesInbound: from => host.current?.sessions.refusesInbound(from) ?? true,
-    onConnection: connection => host.current?.sessions.onConnection(connection),
-    onFound: peer => host.current?.onFound(peer.id.toString(), peer.multiaddrs.map(String)),
-  })
-  if (node.quicMissing !== undefined) {
-    deps.log.warn('this node does without QUIC and uses TCP alone', { reason: node.quicMissing })
-  }
-  host.current = new Libp2pHost({ ...deps, node, settings, allows }, options)
-  return host.current
-}
-
-type Inside = HostDeps & {
+/** With what `createHost` has made of the options. */
+export type HostParts = HostDeps & {
   readonly node: Node
   readonly settings: NetSettings
   readonly allows: (peer: string) => boolean
 }
 
-class Libp2pHost implements Host {
+export class Libp2pHost implements Host {
   readonly id: string
   readonly sessions: Sessions
-  readonly #deps: Inside
+  readonly relay: Relay
+  readonly #deps: HostParts
   readonly #options: HostOptions
   readonly #paths = new Paths()
   readonly #table: PeerTable
-  readonly #introductions: Introductions
+  readonly #life: Connections<Session>
+  readonly #breakers: Breakers
+  readonly #own: OwnAddresses
+  readonly #acquaintances: Acquaintances
   readonly #connector: Connector
-  readonly #kept = new Map<string, Promise<void>>()
   readonly #stopping = new AbortController()
   readonly #messageListeners = new Set<(message: HostMessage) => void>()
   #party: Party
@@ -104,7 +88,7 @@ class Libp2pHost implements Host {
   #isStarted = false
   #stopped: Promise<void> | undefined
 
-  constructor(deps: Inside, options: HostOptions) {
+  constructor(deps: HostParts, options: HostOptions) {
     this.#deps = deps
     this.#options = options
     this.id = deps.node.libp2p.peerId.toString()
@@ -118,19 +102,38 @@ class Libp2pHost implements Host {
     }
     // The peer id of connections stays until the next start, and with it the key that speaks for its addresses.
     this.#records = new PeerRecords({ ...deps, signer: identity.provider })
-    this.#table = new PeerTable(deps, { self: this.id })
+    const { settings } = deps
+    this.#life = new Connections(
+      { ...deps, peerCount: () => this.#table.size, isPreferred: session => this.#table.isPreferred(session) },
+      settings,
+    )
+    const life = this.#life
+    this.#breakers = new Breakers(deps, settings)
+    this.#table = new PeerTable({ ...deps, life }, { self: this.id })
     const { secret } = options
     this.sessions = new Sessions(
-      { ...deps, paths: this.#paths, owner: this.#owner, party: () => this.#party, stopping: this.#stopping.signal },
+      {
+        ...deps,
+        life,
+        paths: this.#paths,
+        owner: this.#owner,
+        party: () => this.#party,
+        stopping: this.#stopping.signal,
+      },
       { secret },
     )
     this.#connector = new Connector({
       ...deps,
       self: this.id,
       stopping: this.#stopping.signal,
-      dial: (address, options) => deps.node.libp2p.dial(address.target, options),
+      dial: (address, options) =>
+        address.relay === undefined
+          ? deps.node.libp2p.dial(address.target, options)
+          : this.relay.dial(address, options),
       adopt: (pipe, options) => deps.node.adopt(pipe, options),
       paths: this.#paths,
+      breakers: this.#breakers,
+      transports: deps.node.transports,
       isHere: peer => this.#table.has(peer),
       sessionOf: (connection, options) => this.sessions.dialled(connection, options),
     })
@@ -140,15 +143,35 @@ class Libp2pHost implements Host {
       libp2p: deps.node.libp2p,
       plane: this.#plane,
       sessionOf: connection => this.sessions.get(connection),
+      preferred: peer => this.#table.session(peer),
+      offerOf: peer => this.#table.offer(peer),
+      reconnect: (peer, options) => this.#acquaintances.reconnect(peer, options),
+      onDead: session => session.end(lost(session.peer)),
+      onGone: peer => this.#acquaintances.forget(peer),
       guestCount: () => this.sessions.inPhase('guest').length,
       onFault: (session, reason) => this.#onFault(session, reason),
     })
-    this.#introductions = new Introductions({
-      clock: deps.clock,
-      random: deps.random,
-      isUnwanted: peer => peer === this.id || !deps.allows(peer) || this.#table.has(peer) || !this.#table.hasRoom(peer),
-      connect: (peer, addresses) => this.#connectFor({ peer, addresses }, {}),
-    })
+    this.relay = this.#createRelay()
+    this.#own = new OwnAddresses(
+      { self: this.id, listening: () => deps.node.listening(), relayed: () => this.relay.addresses() },
+      options.listen,
+    )
+    this.#acquaintances = new Acquaintances(
+      {
+        ...deps,
+        self: this.id,
+        table: this.#table,
+        records: this.#records,
+        mayDial: peer =>
+          deps.allows(peer) &&
+          deps.guard.refuses([peer]) === undefined &&
+          this.#breakers.restsForMs(peer) === undefined,
+        connect: (target, connecting) => this.#connectFor(target, connecting),
+        hold: (peer, reason) => this.hold(peer, reason),
+        stopping: this.#stopping.signal,
+      },
+      { meets: this.#meets },
+    )
     this.#offer = deps.offer ?? {
       agent: AGENT,
       addresses: [],
@@ -162,6 +185,7 @@ class Libp2pHost implements Host {
   async start(): Promise<void> {
     const { libp2p } = this.#deps.node
     this.#assertRuns()
+    this.relay.check()
     await libp2p.handle(PROTOCOLS.control, (stream, connection) => this.sessions.onControl(stream, connection), {
       maxInboundStreams: 1,
     })
@@ -172,7 +196,10 @@ class Libp2pHost implements Host {
       await this.#plane?.stop()
       throw new NetError({ code: 'NET_LISTEN_FAILED' }, 'the listen addresses could not be had', { cause: error })
     }
+    this.#streams.handle(PROTOCOLS.relay, stream => this.relay.accept(stream))
+    this.relay.start()
     this.#isStarted = true
+    void this.#life.run({ signal: this.#stopping.signal })
     await this.#records.make(this.addresses())
     void repeat(this.#deps.clock, () => this.#records.make(this.addresses()), {
       periodMs: RECORD_LIFE_MS / 4,
@@ -186,34 +213,16 @@ class Libp2pHost implements Host {
   }
 
   addresses(): readonly string[] {
-    const all = this.#deps.node.listening().map(target => `${target.toString()}/p2p/${this.id}`)
-    const decoded = all.map(decodeAddress).filter(address => address !== undefined)
-    // A wildcard has become every interface; nobody else can use the loopback one.
-    const distant = decoded.filter(address => !isLoopback(address))
-    const useful = distant.length > 0 && this.#isWildcard() ? distant : decoded
-    return useful.map(address => address.text).slice(0, PEER_ADDRESSES_MAX)
+    return this.#own.all()
   }
 
   async connect(address: string, options: { readonly signal?: AbortSignal } = {}): Promise<string> {
-    const parsed = parseAddress(address)
-    const target = { addresses: [parsed], ...(parsed.peer === undefined ? {} : { peer: parsed.peer }) }
-    return this.#connectFor(target, options)
+    return this.#connectFor(targetOf(parseAddress(address)), options)
   }
 
   keepConnected(addresses: readonly string[]): void {
     this.#assertRuns()
-    const { clock, random, log } = this.#deps
-    for (const address of addresses.map(parseAddress)) {
-      if (this.#kept.has(address.text) || address.peer === this.id || this.#kept.size >= KEPT_ADDRESSES_MAX) continue
-      const deps = {
-        clock,
-        random,
-        log,
-        connect: (kept: Address) => this.connect(kept.text),
-        gone: (peer: string, options: { readonly signal: AbortSignal }) => this.#table.left(peer, options),
-      }
-      this.#kept.set(address.text, keepConnected(deps, address, { signal: this.#stopping.signal }))
-    }
+    this.#acquaintances.keep(addresses)
   }
 
   async open(
@@ -230,7 +239,7 @@ class Libp2pHost implements Host {
     }
     const session = this.#table.session(peer)
     if (session === undefined) throw lost(peer)
-    return this.#streams.open(session, protocol, { ...options, planePort: this.#table.offer(peer)?.planePort })
+    return this.#streams.open(session, protocol, options)
   }
 
   handle(protocol: ProtocolId, handler: StreamHandler): void {
@@ -245,8 +254,36 @@ class Libp2pHost implements Host {
     return this.#table.peers()
   }
 
-  onPeer(listener: (event: PeerEvent) => void): void {
-    this.#table.onPeer(listener)
+  onPeer(listener: (event: PeerEvent) => void): () => void {
+    return this.#table.onPeer(listener)
+  }
+
+  onConnection(listener: (event: ConnectionEvent) => void): () => void {
+    return this.#life.onConnection(listener)
+  }
+
+  onLost(listener: (lost: LostPeer) => void): () => void {
+    return this.#acquaintances.lost.add(listener)
+  }
+
+  hold(peer: string, reason: HoldReason): () => void {
+    return this.#life.hold(peer, reason)
+  }
+
+  network(): HostNetwork {
+    const planePort = this.#plane?.port
+    return {
+      listening: this.#deps.node.listening().map(String),
+      addresses: this.addresses(),
+      ...(planePort === undefined ? {} : { planePort }),
+      connections: this.#life.facts(),
+      breakers: this.#breakers.facts(),
+      settings: this.#deps.settings,
+    }
+  }
+
+  onGone(listener: (peer: string) => void): () => void {
+    return this.#acquaintances.gone.add(listener)
   }
 
   onMessage(listener: (message: HostMessage) => void): void {
@@ -277,18 +314,19 @@ class Libp2pHost implements Host {
   announce(offer: NodeOffer): void {
     // Peers drop us for an offer that is not valid: better to fail here.
     this.#offer = nodeOfferSchema.parse(offer)
-    for (const session of this.sessions) session.announce()
+    this.#announceAll()
   }
 
   onFound(peer: string, addresses: readonly string[]): void {
-    this.#introductions.add([{ id: peer, addresses: addresses.slice(0, PEER_ADDRESSES_MAX) }], { isNews: false })
+    this.#acquaintances.found([{ id: peer, addresses: addresses.slice(0, PEER_ADDRESSES_MAX) }])
   }
 
   readonly #owner: SessionOwner = {
     hasRoom: session => this.#table.hasRoom(session.peer),
     offer: () => ({
       ...this.#offer,
-      addresses: this.#offer.addresses.length > 0 ? this.#offer.addresses : [...this.addresses()],
+      addresses: this.#own.withRelays(this.#offer.addresses.length > 0 ? this.#offer.addresses : this.#own.listening()),
+      ...(this.relay.offer() === undefined ? {} : { relay: this.relay.offer() }),
       ...(this.#plane?.port === undefined ? {} : { planePort: this.#plane.port }),
     }),
     record: () => this.#records.own,
@@ -296,13 +334,17 @@ class Libp2pHost implements Host {
     onJoined: (session, announcement) => {
       const { guard } = this.#deps
       guard.succeeded(subjectsOf(session))
+      this.#breakers.succeeded(session.peer)
       this.sessions.onJoined(session)
-      if (this.#table.join(session, announcement)) this.#introduceToOthers(session.peer)
+      const isNew = this.#table.join(session, announcement)
+      this.#streams.sessionJoined(session)
+      this.#acquaintances.joined(session.peer, announcement.record, { isNew })
     },
-    onOffer: (session, announcement) => this.#table.update(session, announcement),
-    onIntroduced: (peers, options) => {
-      if (this.#meets) this.#introductions.add(this.#records.verified(peers), options)
+    onOffer: (session, announcement) => {
+      this.#table.update(session, announcement)
+      this.#acquaintances.joined(session.peer, announcement.record, { isNew: false })
     },
+    onIntroduced: (peers, options) => this.#acquaintances.introduced(peers, options),
     onMessage: (session, message) => {
       for (const listener of this.#messageListeners) listener({ peer: session.peer, ...message })
     },
@@ -311,17 +353,12 @@ class Libp2pHost implements Host {
       this.#table.update(session)
       if (this.#table.isRedundant(session, this.#deps.clock.monotonic())) session.end(lost(session.peer))
     },
-    onEnded: session => this.#onEnded(session),
+    onUsed: session => this.#life.used(session),
+    onEnded: (session, ended) => this.#onEnded(session, ended),
   }
 
   get #meets(): boolean {
     return this.#options.meet ?? this.#options.secret !== undefined
-  }
-
-  #introduceToOthers(newcomer: string): void {
-    const known = this.#meets ? this.#table.knownPeer(newcomer) : undefined
-    if (known === undefined) return
-    for (const { id } of this.peers()) if (id !== newcomer) this.#table.session(id)?.introduce([known])
   }
 
   #onFault(session: Session, reason: RefusalReason): void {
@@ -333,21 +370,61 @@ class Libp2pHost implements Host {
   #connectFor(target: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
     this.#assertRuns()
     assert(this.#isStarted, 'a host is started before it dials')
-    const { transports } = this.#deps.node
-    const addresses = target.addresses.filter(
-      ({ transport, relay }) => relay !== undefined || transports.has(transport),
-    )
-    if (addresses.length > 0 || target.addresses.length === 0) {
-      return this.#connector.connect({ ...target, addresses }, options)
-    }
-    const fault = { code: 'NET_DIAL_FAILED', ...(target.peer === undefined ? {} : { peer: target.peer }) } as const
-    const sentence = `the peer has no address of a transport that this node uses: ${[...transports].join(', ')}`
-    return Promise.reject(new NetError(fault, sentence))
+    return this.#connector.connect(target, options)
   }
 
-  #onEnded(session: Session): void {
-    if (this.#table.leave(session)) this.#plane?.forget(session.peer)
-    this.sessions.onEnded(session)
+  #onEnded(session: Session, { error, code }: Parameters<SessionOwner['onEnded']>[1]): void {
+    const { peer } = session
+    const addresses = this.#table.addresses(peer)
+    // Those who hear that the peer has left give up their holds.
+    const lost = { peer, addresses, holds: this.#life.holdsOf(peer), ...(code === undefined ? {} : { code }) }
+    const hasLeft = this.#table.leave(session)
+    this.sessions.onEnded(session, code)
+    if (!hasLeft) return
+    this.#plane?.forget(peer)
+    // Who was sent away, or said goodbye, is not waited for.
+    const isFinal = error.code === 'NET_NOT_ADMITTED' || this.#stopping.signal.aborted
+    this.#streams.peerLeft(session, { isFinal })
+    this.#acquaintances.left(lost)
+  }
+
+  #createRelay(): Relay {
+    const { secret, relay = 'auto', relaysHeld, region } = this.#options
+    const open = async (peer: string, options: { readonly signal: AbortSignal }): Promise<ByteStream> => {
+      return this.open(peer, PROTOCOLS.relay, options)
+    }
+    return new Relay(
+      {
+        ...this.#deps,
+        self: this.id,
+        isPublic: () => this.#deps.isPublic?.(),
+        isTrusted: peer => this.#deps.isTrusted?.(peer) ?? secret !== undefined,
+        table: this.#table,
+        connector: () => this.#connector,
+        adopt: (pipe, options) => this.#deps.node.adopt(pipe, options),
+        open,
+        listening: () => this.#own.listening(),
+        onChange: () => this.#announceAll(),
+        onAddresses: () => void this.#onOwnAddresses(),
+        stopping: this.#stopping.signal,
+      },
+      {
+        mode: relay,
+        ...(relaysHeld === undefined ? {} : { reservations: relaysHeld }),
+        ...(region === undefined ? {} : { region }),
+      },
+    )
+  }
+
+  /** Our addresses are others now: peers hear of it at once. */
+  async #onOwnAddresses(): Promise<void> {
+    if (!this.#isStarted || this.#stopping.signal.aborted) return
+    await this.#records.make(this.addresses())
+    this.#announceAll()
+  }
+
+  #announceAll(): void {
+    for (const session of this.sessions) session.announce()
   }
 
   /** Where the host itself listens, at a port of its own. */
@@ -357,22 +434,19 @@ class Libp2pHost implements Host {
     const hosts = [...new Set(addresses.map(({ host }) => host))]
     // Its sockets are TCP's.
     if (planePort === 'off' || !this.#deps.node.transports.has('tcp')) return undefined
-    const { clock, log } = this.#deps
+    const { clock, random, log } = this.#deps
     return new DataPlane(
       {
         clock,
+        random,
         log,
         sessions: () => this.sessions,
         refuses: from => this.sessions.subjectOfNewcomer(from) === undefined,
         serves: protocol => this.#streams.serves(protocol),
-        onStream: stream => void this.#streams.serve(stream),
+        onStream: (stream, session) => void this.#streams.serve(stream, session),
       },
       { hosts, port: planePort },
     )
-  }
-
-  #isWildcard(): boolean {
-    return this.#options.listen.some(text => ['0.0.0.0', '::'].includes(decodeAddress(text)?.host ?? ''))
   }
 
   #assertRuns(): void {
@@ -381,23 +455,15 @@ class Libp2pHost implements Host {
 
   async #stop(): Promise<void> {
     this.#stopping.abort(stopped())
-    this.#introductions.clear()
+    await this.relay.stop()
     const sessions = [...this.sessions]
     for (const session of sessions) session.refuse('stopping')
-    await Promise.allSettled([...this.#kept.values(), this.#connector.settled()])
+    await Promise.all([this.#acquaintances.stop(), this.#connector.settled()])
     await Promise.all(sessions.map(session => session.ended()))
+    await this.#streams.stop()
     await this.#plane?.stop()
     await this.#deps.node.stop()
   }
-}
-
-/** Without a list everybody is. */
-function allowing(list: readonly string[]): (peer: string) => boolean {
-  if (list.length > ALLOWED_PEERS_MAX) {
-    throw new NetError({ code: 'NET_SETTINGS_INVALID' }, `at most ${ALLOWED_PEERS_MAX} peers can be listed`)
-  }
-  const allowed = new Set(list)
-  return peer => allowed.size === 0 || allowed.has(peer)
 }
 
 /** How the audit log calls what a peer was refused for. */

@@ -12,7 +12,7 @@ import {
   PROTOCOL_VERSIONS,
   PROTOCOLS,
 } from '#wire'
-import { ADMISSION_TIMEOUT_MS, CONTROL_TOKENS_MAX, PING_INTERVAL_MS, PINGS_MISSED_MAX, UNPROVEN_MAX } from './limits.ts'
+import { ADMISSION_TIMEOUT_MS, CONTROL_TOKENS_MAX, PING_INTERVAL_MS, PINGS_FAILED_MAX, UNPROVEN_MAX } from './limits.ts'
 import { firstAddress, hasPeers, offerOf, startHost, within } from '../../test/support/net-hosts.ts'
 import { type RawConnection, type RawControl, type RawPeer, startRawPeer } from '../../test/support/raw-peer.ts'
 import type { Host } from './types.ts'
@@ -122,7 +122,7 @@ describe('net / hostile peers', () => {
     const host = await startHost(test, { clock })
     const { raw, control } = await joinOpenSwarm(test, host)
     assert.equal((await control.next()).type, FRAME_TYPES.ping)
-    for (let missed = 1; missed <= PINGS_MISSED_MAX; missed++) {
+    for (let failed = 1; failed <= PINGS_FAILED_MAX; failed++) {
       assert.equal(host.peers().length, 1)
       clock.advance(PING_INTERVAL_MS)
     }

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import { ManualClock, seededRandom } from '#base'
 import { generateNodeKey, peerIdOf } from '#crypto'
 import { Introductions } from './introductions.ts'
-import { INTRODUCTION_DIALS_MAX, INTRODUCTION_RETRY_MS, INTRODUCTION_WAIT_MS, INTRODUCTIONS_MAX } from './limits.ts'
+import { INTRODUCTION_DIALS_MAX, INTRODUCTION_WAIT_MS, INTRODUCTIONS_MAX } from './limits.ts'
 
 const random = seededRandom(3)
 const IDS: string[] = []
@@ -17,11 +17,12 @@ function known(...ids: (string | undefined)[]) {
 function setUp() {
   const clock = new ManualClock()
   const here = new Set<string>()
+  const resting = new Set<string>()
   const dials: { readonly id: string; readonly end: (isReached: boolean) => Promise<void> }[] = []
   const introductions = new Introductions({
     clock,
     random: seededRandom(1),
-    isUnwanted: id => here.has(id),
+    isUnwanted: id => here.has(id) || resting.has(id),
     connect: id =>
       new Promise((resolve, reject) => {
         const end = (isReached: boolean): Promise<void> => {
@@ -33,7 +34,7 @@ function setUp() {
         dials.push({ id, end })
       }),
   })
-  return { clock, here, dials, introductions, dialled: () => dials.map(dial => dial.id) }
+  return { clock, here, resting, dials, introductions, dialled: () => dials.map(dial => dial.id) }
 }
 
 describe('net / introductions', () => {
@@ -57,14 +58,15 @@ describe('net / introductions', () => {
     assert.deepEqual(dialled(), [second])
   })
 
-  it('leaves alone for a while who could not be reached', async () => {
-    const { clock, dials, dialled, introductions } = setUp()
+  it('leaves alone who rests, and dials it again when it is told of it later', async () => {
+    const { resting, dials, dialled, introductions } = setUp()
     const [id] = IDS
     introductions.add(known(id), { isNews: false })
+    resting.add(id ?? '')
     await dials[0]?.end(false)
     introductions.add(known(id), { isNews: false })
     assert.deepEqual(dialled(), [id])
-    clock.advance(INTRODUCTION_RETRY_MS + 1)
+    resting.clear()
     introductions.add(known(id), { isNews: false })
     assert.deepEqual(dialled(), [id, id])
   })

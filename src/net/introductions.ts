@@ -1,15 +1,15 @@
 /**
  * Peers of peers, waiting to be dialled, so that everybody in a small swarm meets. Only ids and addresses that somebody
- * claims: bounded in number, tried a few at a time, left alone for a while once they fail, and forgotten with ease.
+ * claims: bounded in number, tried a few at a time, left alone where their circuit breaker says so, and forgotten with ease.
  */
 import { type CancelTimer, type Clock, type Random, uniform } from '#base'
 import { type Address, addressesOf } from './address.ts'
-import { INTRODUCTION_DIALS_MAX, INTRODUCTION_RETRY_MS, INTRODUCTION_WAIT_MS, INTRODUCTIONS_MAX } from './limits.ts'
+import { INTRODUCTION_DIALS_MAX, INTRODUCTION_WAIT_MS, INTRODUCTIONS_MAX } from './limits.ts'
 
 export type IntroductionDeps = {
   readonly clock: Clock
   readonly random: Random
-  /** Whether the peer is us, is here, or finds no room. */
+  /** Whether the peer is us, is here, finds no room, or could not be reached lately. */
   readonly isUnwanted: (peer: string) => boolean
   readonly connect: (peer: string, addresses: readonly Address[]) => Promise<unknown>
 }
@@ -22,8 +22,6 @@ export class Introductions {
   /** In order of arrival; the newest news about a peer replaces older news. */
   readonly #waiting = new Map<string, readonly Address[]>()
   readonly #dialling = new Set<string>()
-  /** Clock.monotonic() until which a peer is left alone, oldest first. */
-  readonly #failed = new Map<string, number>()
   #timer: CancelTimer | undefined
 
   constructor(deps: IntroductionDeps) {
@@ -35,9 +33,8 @@ export class Introductions {
    * so we wait a little: two dials at once would make two connections.
    */
   add(peers: readonly Introduced[], options: { readonly isNews: boolean }): void {
-    const now = this.#deps.clock.monotonic()
     for (const { id, addresses: texts } of peers) {
-      if (this.#deps.isUnwanted(id) || this.#dialling.has(id) || (this.#failed.get(id) ?? 0) > now) continue
+      if (this.#deps.isUnwanted(id) || this.#dialling.has(id)) continue
       if (this.#waiting.size >= INTRODUCTIONS_MAX && !this.#waiting.has(id)) continue
       // A WebSocket is dialled where somebody here has asked for it: Node sets no bound to what one message of it may hold.
       const addresses = addressesOf(id, texts).filter(({ transport }) => transport !== 'ws')
@@ -69,13 +66,8 @@ export class Introductions {
     this.#dialling.add(id)
     try {
       await this.#deps.connect(id, addresses)
-      this.#failed.delete(id)
     } catch {
-      // An introduction is a hint: that it led nowhere is remembered, and no more.
-      this.#failed.delete(id)
-      this.#failed.set(id, this.#deps.clock.monotonic() + INTRODUCTION_RETRY_MS)
-      const [oldest] = this.#failed.keys()
-      if (this.#failed.size > INTRODUCTIONS_MAX && oldest !== undefined) this.#failed.delete(oldest)
+      // An introduction is a hint. That it led nowhere is what the breaker remembers.
     } finally {
       this.#dialling.delete(id)
     }

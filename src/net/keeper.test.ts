@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { ManualClock, seededRandom, silentLogger } from '#base'
 import { parseAddress } from './address.ts'
-import { NetError } from './errors.ts'
+import { NetError, resting } from './errors.ts'
 import { keepConnected } from './keeper.ts'
-import { REDIAL_MS_MAX, REDIAL_MS_MIN } from './limits.ts'
+import { REDIAL_MS, REDIAL_REFUSED_MS } from './limits.ts'
 
 /** Lets everything that waits for a promise run. */
 function settle(): Promise<void> {
@@ -16,6 +16,7 @@ function setUp(outcome: () => Promise<string>) {
   const clock = new ManualClock()
   const stop = new AbortController()
   const dialledAt: number[] = []
+  const held = new Set<string>()
   let leave = (): void => undefined
   const deps = {
     clock,
@@ -24,6 +25,10 @@ function setUp(outcome: () => Promise<string>) {
     connect: () => {
       dialledAt.push(clock.monotonic())
       return outcome()
+    },
+    hold: (peer: string) => {
+      held.add(peer)
+      return () => void held.delete(peer)
     },
     gone: () => new Promise<void>(resolve => (leave = resolve)),
   }
@@ -34,30 +39,29 @@ function setUp(outcome: () => Promise<string>) {
       await settle()
     }
   }
-  return { kept, stop, dialledAt, pass, leave: () => leave() }
+  return { kept, stop, dialledAt, held, pass, leave: () => leave() }
 }
 
-const refused = (): Promise<string> => Promise.reject(new NetError({ code: 'NET_DIAL_FAILED' }, 'nobody there'))
-
 describe('net / keeper', () => {
-  it('dials again with longer and longer waits, up to a bound', async () => {
-    const { kept, stop, dialledAt, pass } = setUp(refused)
-    await pass(4 * REDIAL_MS_MAX)
+  it('waits for as long as the circuit breaker says', async () => {
+    const { kept, stop, dialledAt, pass } = setUp(() => Promise.reject(resting('peer', 20_000)))
+    await pass(70_000)
     const waits = dialledAt.slice(1).map((at, i) => at - (dialledAt[i] ?? 0))
-    assert.ok(waits.length >= 7, `only ${waits.length} tries`)
-    assert.ok((waits[0] ?? 0) <= 1.5 * REDIAL_MS_MIN + 50)
-    for (const wait of waits) assert.ok(wait <= 1.5 * REDIAL_MS_MAX + 50)
-    assert.ok((waits.at(-1) ?? 0) >= 0.5 * REDIAL_MS_MAX)
+    assert.equal(waits.length, 3)
+    for (const wait of waits) assert.ok(wait >= 20_000 - REDIAL_MS / 2 && wait <= 20_000 + REDIAL_MS, `${wait} ms`)
     stop.abort()
     await kept
   })
 
-  it('dials soon again once a peer that was there is gone, and not before', async () => {
-    const { kept, stop, dialledAt, pass, leave } = setUp(() => Promise.resolve('peer'))
-    await pass(REDIAL_MS_MAX)
+  it('holds the peer while it is there, and dials soon again once it is gone, and not before', async () => {
+    const { kept, stop, dialledAt, held, pass, leave } = setUp(() => Promise.resolve('peer'))
+    await pass(60_000)
     assert.equal(dialledAt.length, 1)
+    assert.deepEqual([...held], ['peer'])
     leave()
-    await pass(2 * REDIAL_MS_MIN)
+    await settle()
+    assert.equal(held.size, 0)
+    await pass(2 * REDIAL_MS)
     assert.equal(dialledAt.length, 2)
     stop.abort()
     leave()
@@ -67,9 +71,9 @@ describe('net / keeper', () => {
   it('does not hammer a peer that has refused it', async () => {
     const fault = { code: 'NET_NOT_ADMITTED', peer: 'p', reason: 'proof-wrong', by: 'peer' } as const
     const { kept, stop, dialledAt, pass } = setUp(() => Promise.reject(new NetError(fault, 'another secret')))
-    await pass(0.4 * REDIAL_MS_MAX)
+    await pass(0.9 * REDIAL_REFUSED_MS)
     assert.equal(dialledAt.length, 1)
-    await pass(1.2 * REDIAL_MS_MAX)
+    await pass(0.2 * REDIAL_REFUSED_MS)
     assert.equal(dialledAt.length, 2)
     stop.abort()
     await kept

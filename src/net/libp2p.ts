@@ -107,7 +107,7 @@ export async function createNode(options: NodeOptions): Promise<Node> {
     connectionMonitor: { enabled: false },
     connectionGater: {
       denyInboundConnection: socket => {
-        const from = socket.remoteAddr.toString()
+        const from = placeOf(socket.remoteAddr)
         if (options.refusesInbound(from) || !pending.enter(from)) return true
         socket.addEventListener('close', () => pending.leave(from))
         return false
@@ -124,8 +124,7 @@ export async function createNode(options: NodeOptions): Promise<Node> {
     },
   })
   libp2p.addEventListener('connection:open', event => {
-    // By now the address ends in the peer's id.
-    pending.leave(event.detail.remoteAddr.toString().replace(/\/p2p\/.*$/, ''))
+    pending.leave(placeOf(event.detail.remoteAddr))
     options.onConnection(event.detail)
   })
   // libp2p remembers everybody who ever connected; we do not need it, and anybody can come with any number of keys.
@@ -148,6 +147,13 @@ export async function createNode(options: NodeOptions): Promise<Node> {
       timer?._updatePeerStoreAddresses?.stop?.()
     },
   }
+}
+
+/** Where an inbound connection comes from, before libp2p knows its peer and after. */
+function placeOf(address: Multiaddr): string {
+  const text = address.toString()
+  // Those who come through a relay have nothing but their peer id to tell them apart.
+  return text.includes('/p2p-circuit') ? text : text.replace(/\/p2p\/.*$/, '')
 }
 
 /** mDNS as a plain service: as a `peerDiscovery` libp2p would remember everybody who ever shouted, without a bound. */

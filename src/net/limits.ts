@@ -66,14 +66,47 @@ export const STREAM_READ_PIECES_MAX = 1_024
 /** Time between two pings of one connection, in milliseconds. */
 export const PING_INTERVAL_MS = 15_000
 
+/** How long the answer to a ping may take, in milliseconds. */
+export const PING_TIMEOUT_MS = 10_000
+
 /** Pings that follow one another quickly when a peer has joined, so that its distance is known soon. */
 export const PINGS_FIRST = 4
 
 /** Time between an answer and the next of these first pings, in milliseconds. */
 export const PING_FIRST_INTERVAL_MS = 500
 
-/** Pings in a row that may go unanswered before the connection counts as dead. */
-export const PINGS_MISSED_MAX = 2
+/** Pings in a row that may fail; with the last of them the connection counts as dead. */
+export const PINGS_FAILED_MAX = 3
+
+/** Time between two looks at all connections, for those that are of no use any more, in milliseconds. */
+export const SWEEP_PERIOD_MS = 60_000
+
+/** How long a connection that nobody holds may be of no use before it is closed, in milliseconds. */
+export const IDLE_LIMIT_MS = 5 * 60_000
+
+/** So few peers are kept whether they are of use or not: a small swarm stays together when it is quiet. */
+export const PEERS_FLOOR = 32
+
+/** Holds on connections at once, of all peers and reasons. */
+export const HOLDS_MAX = 1_024
+
+/** Listeners to one kind of event of the host. */
+export const LISTENERS_MAX = 64
+
+/** Dials of one peer or address that fail within the window before it is left alone. */
+export const BREAKER_FAILURES = 5
+
+/** The window of these failures, in milliseconds. */
+export const BREAKER_WINDOW_MS = 60_000
+
+/** The first time for which a peer or an address is left alone, about, in milliseconds; it doubles with each failed probe. */
+export const BREAKER_WAIT_MS_MIN = 1_000
+
+/** The longest such time, about, in milliseconds. */
+export const BREAKER_WAIT_MS_MAX = 30_000
+
+/** Peers and addresses whose failures are remembered; those that were heard of longest ago are forgotten first. */
+export const BREAKERS_MAX = 512
 
 /** The shortest time between two offers to one peer, in milliseconds. */
 export const OFFER_INTERVAL_MS = 250
@@ -99,17 +132,20 @@ export const INTRODUCTION_DIALS_MAX = 4
 /** How long a peer that is new to a common acquaintance is given to dial us first, about, in milliseconds. */
 export const INTRODUCTION_WAIT_MS = 1_000
 
-/** How long an introduced peer that could not be reached is left alone, in milliseconds. */
-export const INTRODUCTION_RETRY_MS = 60_000
+/** How often the others are told of a peer whose addresses keep changing, at once. */
+export const NEWS_BURST_MAX = 4
+
+/** Time in which a peer regains one such telling, in milliseconds. */
+export const NEWS_REFILL_MS = 30_000
 
 /** Addresses that the host keeps dialling. */
 export const KEPT_ADDRESSES_MAX = 64
 
-/** The first wait before a kept address is dialled again, in milliseconds; each next one is twice as long. */
-export const REDIAL_MS_MIN = 250
+/** The wait before a kept address is dialled again, about, in milliseconds; its breaker makes it longer when that fails. */
+export const REDIAL_MS = 250
 
-/** The longest wait before a kept address is dialled again, in milliseconds. */
-export const REDIAL_MS_MAX = 30_000
+/** The same after a refusal that another try would not change, in milliseconds. */
+export const REDIAL_REFUSED_MS = 30_000
 
 /** From the first packet to a stream of the data plane, in milliseconds; then the stream goes over libp2p. */
 export const PLANE_CONNECT_MS_MAX = 1_000
@@ -143,3 +179,57 @@ export const WEBSOCKET_READ_BYTES_MAX = 32 * 1024 * 1024
 
 /** Bytes of one WebSocket message that a listener takes: ours are 128 KiB at most. */
 export const WEBSOCKET_MESSAGE_BYTES_MAX = 1024 * 1024
+
+/** Bytes of a carried stream that were sent and not taken by the other side's user: then its writer has to wait. */
+export const CARRIED_WINDOW_BYTES_MAX = 2 * 1024 * 1024
+
+/** Bytes that the user of a carried stream takes before the other side is told, so that it can let go of them. */
+export const CARRIED_ACK_BYTES = 256 * 1024
+
+/** Bytes of one data frame of a carried stream. */
+export const CARRIED_DATA_BYTES_MAX = 1024 * 1024
+
+/** Received pieces of a carried stream that wait for its reader before small ones are joined. */
+export const CARRIED_PIECES_MAX = 1_024
+
+/** How long a carried stream waits for another carrier when it has lost its own, in milliseconds. */
+export const CARRIED_WINDOW_MS = 10_000
+
+/** The same where the peer's machine refuses every connection: nothing listens there any more. In milliseconds. */
+export const CARRIED_REFUSED_MS = 2_000
+
+/** The first wait between two tries to have another carrier, in milliseconds; each next one is twice as long. */
+export const CARRIED_RETRY_MS_MIN = 25
+
+/** The longest such wait, in milliseconds. */
+export const CARRIED_RETRY_MS_MAX = 1_000
+
+/** How long the side that did not dial leaves the first try to the other one, in milliseconds. */
+export const CARRIED_TURN_MS = 250
+
+/** From asking for another carrier over a session to having it, in milliseconds; then the session counts as dead. */
+export const CARRIED_REOPEN_MS_MAX = 3_000
+
+/** From a carrier to its first frame, in milliseconds. */
+export const CARRIED_START_MS_MAX = 5_000
+
+/** Carriers of one session that have not sent their first frame yet. */
+export const CARRIED_STARTING_MAX = 24
+
+/** Carriers that are opened to one peer at once for streams that wait. */
+export const CARRIED_REOPENS_MAX = 8
+
+/** Carried streams with one peer, whether they wait for a carrier or have one. */
+export const CARRIED_PER_PEER_MAX = 512
+
+/** Carried streams that wait for another carrier, of all peers together. */
+export const CARRIED_WAITING_MAX = 1_024
+
+/** Bytes that these hold in memory. */
+export const CARRIED_WAITING_BYTES_MAX = 256 * 1024 * 1024
+
+/** Ended streams of one peer that are remembered, so that a late carrier for one hears how it ended. */
+export const CARRIED_ENDED_MAX = 256
+
+/** Carriers for streams that nobody here knows, in one session, before that counts as guessing. */
+export const CARRIED_UNKNOWN_MAX = 512

@@ -9,9 +9,8 @@ import type { PathKind, PeerPath } from './types.ts'
 /** The better a path, the smaller its rank. */
 const RANKS: Readonly<Record<PathKind, number>> = { direct: 0, punched: 1, ice: 2, relayed: 3 }
 
-/** Negative where `a` is better. */
-export function comparePaths(a: PeerPath, b: PeerPath): number {
-  return RANKS[a.kind] - RANKS[b.kind]
+export function rankOf(path: PeerPath): number {
+  return RANKS[path.kind]
 }
 
 export class Paths {

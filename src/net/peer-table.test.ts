@@ -18,17 +18,27 @@ const OFFER: NodeOffer = {
 
 const DIRECT: PeerPath = { kind: 'direct', transport: 'tcp' }
 
+type Facts = { readonly streams?: number; readonly path?: PeerPath }
+
 /** Only what the table looks at: hello is one stream. */
-function session(peer: string, direction: 'inbound' | 'outbound', streams = 1, path: PeerPath = DIRECT): Session {
+function session(peer: string, direction: 'inbound' | 'outbound', { streams = 1, path = DIRECT }: Facts = {}): Session {
   const connection = { streams: Array.from({ length: streams }), remoteAddr: `/ip4/192.0.2.1/tcp/1/p2p/${peer}` }
-  return { peer, direction, path, joinedAt: 0, connection, facts: FACTS, planeStreams: new Set() } as unknown as Session
+  const rest = {
+    connection,
+    facts: FACTS,
+    streams: { plane: 0, libp2p: streams - 1 },
+    traffic: { bytesIn: 1, bytesOut: 2 },
+  }
+  return { peer, direction, path, joinedAt: 0, pingFailures: 0, ...rest } as unknown as Session
 }
 
 /** The table shows them and looks at none. */
 const FACTS = { version: 1, suite: 'test', session: 'test' }
 
+const LIFE = { stateOf: () => 'connected' as const, holdsOf: () => [] }
+
 function setUp(self = 'm') {
-  const table = new PeerTable({ log: silentLogger }, { self })
+  const table = new PeerTable({ log: silentLogger, life: LIFE }, { self })
   const events: string[] = []
   table.onPeer(event => events.push(`${event.kind} ${event.peer.id}`))
   return { table, events }
@@ -48,9 +58,9 @@ describe('net / peer-table', () => {
 
   it('prefers the better path, whoever made it and whenever', () => {
     const { table } = setUp('a')
-    const relayed = session('z', 'outbound', 1, { kind: 'relayed', transport: 'tcp', via: 'r' })
-    const punched = session('z', 'inbound', 1, { kind: 'punched', transport: 'tcp' })
-    const ice = session('z', 'outbound', 1, { kind: 'ice', transport: 'quic' })
+    const relayed = session('z', 'outbound', { path: { kind: 'relayed', transport: 'tcp', via: 'r' } })
+    const punched = session('z', 'inbound', { path: { kind: 'punched', transport: 'tcp' } })
+    const ice = session('z', 'outbound', { path: { kind: 'ice', transport: 'quic' } })
     table.join(relayed, { offer: OFFER })
     table.join(punched, { offer: OFFER })
     table.join(ice, { offer: OFFER })
@@ -82,7 +92,7 @@ describe('net / peer-table', () => {
   it('does not close a connection that carries a stream', () => {
     const { table } = setUp('z')
     table.join(session('a', 'inbound'), { offer: OFFER })
-    const busy = session('a', 'outbound', 2)
+    const busy = session('a', 'outbound', { streams: 2 })
     table.join(busy, { offer: OFFER })
     assert.equal(table.isRedundant(busy, SETTLED_MS), false)
   })
@@ -99,7 +109,7 @@ describe('net / peer-table', () => {
   })
 
   it('goes on after a listener that fails', () => {
-    const table = new PeerTable({ log: silentLogger }, { self: 'm' })
+    const table = new PeerTable({ log: silentLogger, life: LIFE }, { self: 'm' })
     table.onPeer(() => {
       throw new Error('a bug')
     })

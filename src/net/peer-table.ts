@@ -2,10 +2,12 @@
  * Who is here: joined peers, each with one session or several (when both sides dialled at once, or a dead connection
  * has not been noticed yet). A peer joins with its first session and leaves with its last.
  */
-import { abortable, assert, type Logger, messageOf } from '#base'
+import { abortable, assert, type Logger } from '#base'
 import { type KnownPeer, type NodeOffer, PEER_ADDRESSES_MAX } from '#wire'
 import { addressesOf } from './address.ts'
-import { comparePaths } from './paths.ts'
+import { rankOf } from './paths.ts'
+import type { Connections, Traffic } from './life/connections.ts'
+import { Listeners } from './life/listeners.ts'
 import { CONNECTIONS_PER_PEER_MAX, PEERS_MAX, SETTLED_MS } from './limits.ts'
 import type { Announcement, Session } from './session.ts'
 import type { Peer, PeerEvent } from './types.ts'
@@ -19,12 +21,16 @@ type Entry = {
 
 export class PeerTable {
   readonly #self: string
-  readonly #log: Logger
+  readonly #life: Pick<Connections<Session>, 'stateOf' | 'holdsOf'>
   readonly #entries = new Map<string, Entry>()
-  readonly #listeners = new Set<(event: PeerEvent) => void>()
+  readonly #listeners: Listeners<PeerEvent>
 
-  constructor(deps: { readonly log: Logger }, options: { readonly self: string }) {
-    this.#log = deps.log
+  constructor(
+    deps: { readonly log: Logger; readonly life: Pick<Connections<Session>, 'stateOf' | 'holdsOf'> },
+    options: { readonly self: string },
+  ) {
+    this.#life = deps.life
+    this.#listeners = new Listeners(deps.log, 'peer events')
     this.#self = options.self
   }
 
@@ -47,8 +53,7 @@ export class PeerTable {
 
   /** @returns how to stop listening */
   onPeer(listener: (event: PeerEvent) => void): () => void {
-    this.#listeners.add(listener)
-    return () => void this.#listeners.delete(listener)
+    return this.#listeners.add(listener)
   }
 
   /** Resolves once the peer is not here. Rejects with the signal's reason. */
@@ -67,6 +72,17 @@ export class PeerTable {
     return entry === undefined ? undefined : this.#preferred(entry)
   }
 
+  /** Whether new streams use this session. */
+  isPreferred(session: Pick<Session, 'peer'>): boolean {
+    return this.session(session.peer) === session
+  }
+
+  /** Where a peer may be found again. */
+  addresses(peer: string): readonly string[] {
+    const entry = this.#entries.get(peer)
+    return entry === undefined ? [] : this.#describe(entry).addresses
+  }
+
   /** The latest offer of a joined peer. */
   offer(peer: string): NodeOffer | undefined {
     return this.#entries.get(peer)?.announcement.offer
@@ -78,12 +94,12 @@ export class PeerTable {
     if (entry !== undefined) {
       entry.sessions.push(session)
       entry.announcement = announcement
-      this.#emit({ kind: 'changed', peer: this.#describe(entry) })
+      this.#listeners.tell({ kind: 'changed', peer: this.#describe(entry) })
       return false
     }
     const joined = { sessions: [session], connectedAt: session.joinedAt, announcement }
     this.#entries.set(session.peer, joined)
-    this.#emit({ kind: 'joined', peer: this.#describe(joined) })
+    this.#listeners.tell({ kind: 'joined', peer: this.#describe(joined) })
     return true
   }
 
@@ -91,7 +107,7 @@ export class PeerTable {
     const entry = this.#entries.get(session.peer)
     if (entry?.sessions.includes(session) !== true) return
     if (announcement !== undefined) entry.announcement = announcement
-    this.#emit({ kind: 'changed', peer: this.#describe(entry) })
+    this.#listeners.tell({ kind: 'changed', peer: this.#describe(entry) })
   }
 
   /** @returns whether the peer has left */
@@ -103,7 +119,7 @@ export class PeerTable {
     entry.sessions.splice(index, 1)
     if (entry.sessions.length > 0) return false
     this.#entries.delete(session.peer)
-    this.#emit({ kind: 'left', peer })
+    this.#listeners.tell({ kind: 'left', peer })
     return true
   }
 
@@ -116,7 +132,7 @@ export class PeerTable {
     if (entry === undefined || session.direction !== 'outbound') return false
     const preferred = this.#preferred(entry)
     if (preferred === undefined || preferred === session || nowMs - preferred.joinedAt < SETTLED_MS) return false
-    return session.connection.streams.length <= 1 && session.planeStreams.size === 0
+    return session.streams.libp2p + session.streams.plane === 0
   }
 
   /** Others that the peer may like to meet: those that have signed where they are. */
@@ -138,7 +154,7 @@ export class PeerTable {
     const [first, ...others] = entry.sessions
     return others.reduce<Session | undefined>((best, session) => {
       if (best === undefined) return session
-      const byPath = comparePaths(session.path, best.path)
+      const byPath = rankOf(session.path) - rankOf(best.path)
       if (byPath !== 0) return byPath < 0 ? session : best
       return isRightful(session) || !isRightful(best) ? session : best
     }, first)
@@ -155,30 +171,25 @@ export class PeerTable {
       addresses: [...new Set([...dialled, ...own])].slice(0, PEER_ADDRESSES_MAX),
       direction: session.direction,
       path: session.path,
+      state: this.#life.stateOf(session),
+      holds: this.#life.holdsOf(session.peer),
       connectedAt: entry.connectedAt,
       ...(session.rttMs === undefined ? {} : { rttMs: session.rttMs }),
+      pingFailures: session.pingFailures,
       offer: entry.announcement.offer,
       streams: streamsOf(entry.sessions),
+      traffic: trafficOf(entry.sessions),
       protocol,
-    }
-  }
-
-  #emit(event: PeerEvent): void {
-    for (const listener of this.#listeners) {
-      try {
-        listener(event)
-      } catch (error) {
-        this.#log.error('a listener to peer events failed', { event: event.kind, error: messageOf(error) })
-      }
     }
   }
 }
 
-/** The control stream of a connection is none of them. */
 function streamsOf(sessions: readonly Session[]): Peer['streams'] {
   const sum = (count: (session: Session) => number): number => sessions.reduce((all, one) => all + count(one), 0)
-  return {
-    plane: sum(({ planeStreams }) => planeStreams.size),
-    libp2p: sum(({ connection }) => Math.max(0, connection.streams.length - 1)),
-  }
+  return { plane: sum(({ streams }) => streams.plane), libp2p: sum(({ streams }) => streams.libp2p) }
+}
+
+function trafficOf(sessions: readonly Session[]): Traffic {
+  const sum = (count: (session: Session) => number): number => sessions.reduce((all, one) => all + count(one), 0)
+  return { bytesIn: sum(({ traffic }) => traffic.bytesIn), bytesOut: sum(({ traffic }) => traffic.bytesOut) }
 }

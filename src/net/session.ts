@@ -4,16 +4,7 @@
  * several sessions) is the peer table's business.
  */
 import type { Connection, Stream } from '@libp2p/interface'
-import {
-  abortable,
-  type ByteStream,
-  type CancelTimer,
-  codeOf,
-  type LogFields,
-  sleep,
-  StreamError,
-  withDeadline,
-} from '#base'
+import { abortable, type ByteStream, type CancelTimer, codeOf, sleep, StreamError, withDeadline } from '#base'
 import {
   ControlLink,
   type LinkDeps,
@@ -37,16 +28,12 @@ import {
   type RefusalReason,
 } from '#wire'
 import { NetStream } from './byte-stream.ts'
-import { NetError } from './errors.ts'
+import { lost, NetError } from './errors.ts'
 import { hangUp } from './hang-up.ts'
-import {
-  CONTROL_TOKENS_MAX,
-  CONTROL_TOKENS_PER_SECOND,
-  LINGER_MS,
-  OFFER_INTERVAL_MS,
-  PING_FIRST_INTERVAL_MS,
-  PINGS_FIRST,
-} from './limits.ts'
+import { CONTROL_TOKENS_MAX, CONTROL_TOKENS_PER_SECOND, LINGER_MS, OFFER_INTERVAL_MS } from './limits.ts'
+import type { Living, Traffic } from './life/connections.ts'
+import { Pinger } from './life/pinger.ts'
+import { plainFacts, refusalError } from './refusals.ts'
 import type { NetSettings } from './settings.ts'
 import type { PeerPath } from './types.ts'
 
@@ -75,11 +62,14 @@ export interface SessionOwner {
   onIntroduced(peers: readonly KnownPeer[], options: { readonly isNews: boolean }): void
   /** A ping came back; `session.rttMs` is new. */
   onRtt(session: Session): void
+  /** Something was said that is no ping, or a service's stream began or ended. */
+  onUsed(session: Session): void
   /** A message that is not the session's own business. */
   onMessage(session: Session, message: LinkMessage): void
   /** The peer broke the rules, or failed to prove who it is. */
   onFault(session: Session, reason: RefusalReason): void
-  onEnded(session: Session): void
+  /** @param ended.error why, as those who still needed it are told @param ended.code of its goodbye, where it said one */
+  onEnded(session: Session, ended: { readonly error: NetError; readonly code: number | undefined }): void
 }
 
 /** What a peer says of itself. */
@@ -98,7 +88,7 @@ const BYTES_PER_TOKEN = 8 * 1024
 /** What we send of our own accord stays below what the peer allows: clocks and networks are not exact. */
 const ALLOWANCE = { tokensMax: CONTROL_TOKENS_MAX / 2, perSecond: CONTROL_TOKENS_PER_SECOND * 0.9 }
 
-export class Session {
+export class Session implements Living {
   readonly connection: Connection
   readonly peer: string
   readonly direction: 'inbound' | 'outbound'
@@ -109,7 +99,9 @@ export class Session {
   readonly planeStreams = new Set<ByteStream>()
   /** Clock.monotonic() at admission. */
   joinedAt = 0
-  rttMs: number | undefined
+  /** Bytes of its streams so far, its control stream among them. */
+  readonly traffic: Traffic = { bytesIn: 0, bytesOut: 0 }
+  readonly #pinger: Pinger
   readonly #deps: SessionDeps
   readonly #owner: SessionOwner
   readonly #secret: Uint8Array | undefined
@@ -124,12 +116,10 @@ export class Session {
   #hasSentInfo = false
   #guestStreams = 0
   #turnedAway: { readonly reason: RefusalReason; readonly facts: RefusalFacts } | undefined
-  #ping: { readonly id: number; readonly sentAt: number } | undefined
-  #pingsMissed = 0
-  #pongs = 0
   #offerSentAt = Number.NEGATIVE_INFINITY
   #isOfferDue = false
   #hangUp: Promise<void> | undefined
+  #goodbyeCode: number | undefined
 
   constructor(deps: SessionDeps, options: SessionOptions) {
     const { connection, path, secret, owner } = options
@@ -144,7 +134,14 @@ export class Session {
     this.joined.catch(() => undefined) // Whoever waits for it hears of it; often nobody does.
     this.#bucket = new TokenBucket(deps, { tokensMax: CONTROL_TOKENS_MAX, perSecond: CONTROL_TOKENS_PER_SECOND })
     this.#allowance = new TokenBucket(deps, ALLOWANCE)
-    connection.addEventListener('close', () => this.#finish(this.#lost()))
+    const pinger = {
+      ...deps,
+      send: (id: number) => this.#sendPing(id),
+      onRtt: () => owner.onRtt(this),
+      onDead: () => this.end(lost(this.peer)),
+    }
+    this.#pinger = new Pinger(pinger, deps.settings)
+    connection.addEventListener('close', () => this.#finish(lost(this.peer)))
     this.#after(this.#deps.settings.admissionTimeoutMs, () => {
       if (this.#phase === 'proving' || this.#phase === 'admitted') this.refuse('slow')
     })
@@ -159,6 +156,21 @@ export class Session {
     return this.#phase === 'admitted' || this.#phase === 'joined'
   }
 
+  /** Smoothed round-trip time of the last pings, in milliseconds. */
+  get rttMs(): number | undefined {
+    return this.#pinger.rttMs
+  }
+
+  /** Pings in a row that the peer has not answered in time. */
+  get pingFailures(): number {
+    return this.#pinger.failures
+  }
+
+  /** Open streams of services. The control stream is none of them. */
+  get streams(): { readonly plane: number; readonly libp2p: number } {
+    return { plane: this.planeStreams.size, libp2p: Math.max(0, this.connection.streams.length - 1) }
+  }
+
   /** What people see of the protocol that is spoken; undefined until it is settled. */
   get facts(): LinkFacts | undefined {
     return this.#link?.facts
@@ -167,7 +179,7 @@ export class Session {
   /** What streams of this connection are sealed with. @throws NetError where there is no session any more */
   get secure(): SecureSession {
     const session = this.#link?.session
-    if (session === undefined) throw this.#lost()
+    if (session === undefined) throw lost(this.peer)
     return session
   }
 
@@ -180,7 +192,11 @@ export class Session {
       )
       this.attach(stream)
     } catch (error) {
-      this.end(new NetError(this.#lost().fault, 'the peer does not answer as a Koinon node', { cause: error }))
+      this.end(
+        new NetError({ code: 'NET_CONNECTION_LOST', peer: this.peer }, 'the peer does not answer as a Koinon node', {
+          cause: error,
+        }),
+      )
     }
   }
 
@@ -192,7 +208,7 @@ export class Session {
     }
     this.#stream = stream
     this.#link = new ControlLink(this.#deps, {
-      stream: new NetStream(this.#deps, { stream, peer: this.peer }),
+      stream: new NetStream(this.#deps, { stream, peer: this.peer, traffic: this.traffic }),
       role: this.direction === 'outbound' ? 'dialler' : 'listener',
       peer: this.peer,
       ...(this.#secret === undefined ? {} : { secret: this.#secret }),
@@ -224,11 +240,17 @@ export class Session {
     })
   }
 
+  /** A service's stream began or ended, or something was said that is no ping. */
+  used(): void {
+    if (this.#phase !== 'ended') this.#owner.onUsed(this)
+  }
+
   /** Sends a message of the established session. False: it was not taken. @throws SessionError for one that is too long */
   send(type: number, body: unknown, options: { readonly priority?: Priority } = {}): boolean {
     const sizeBytes = this.#link?.send(type, body, options) ?? 0
     if (sizeBytes === 0) return false
     this.#allowance.charge(1 + sizeBytes / BYTES_PER_TOKEN)
+    this.#used(type)
     return true
   }
 
@@ -276,7 +298,15 @@ export class Session {
   refuse(reason: RefusalReason, facts: RefusalFacts = {}): void {
     if (this.#phase === 'ended') return
     const said = this.#link?.refuse(reason, facts)
-    this.#endWith(this.#refusal(reason, 'us'), { awaitsPeer: this.#stream !== undefined, said })
+    this.#endWith(refusalError(this.peer, { reason, by: 'us' }), { awaitsPeer: this.#stream !== undefined, said })
+  }
+
+  /** Says goodbye, then ends. @param code why, 0 to 65535 */
+  retire(code: number): void {
+    if (this.#phase === 'ended') return
+    this.#goodbyeCode = code
+    const said = this.#link?.goodbye(code)
+    this.#endWith(lost(this.peer), { awaitsPeer: true, said })
   }
 
   /** Ends the session and its connection. Idempotent. */
@@ -307,10 +337,11 @@ export class Session {
     this.#hangUp = hangUp?.()
     for (const cancel of this.#cancels) cancel()
     this.#cancels.clear()
+    this.#pinger.stop()
     for (const stream of this.planeStreams) stream.abort(error)
     this.#joining.reject(error)
     if (phase !== 'joined') this.#deps.log.info('a connection ended before admission', plainFacts(error))
-    this.#owner.onEnded(this)
+    this.#owner.onEnded(this, { error, code: this.#goodbyeCode })
   }
 
   /** What ended the link is what ends the session. */
@@ -318,13 +349,13 @@ export class Session {
     if (this.#phase === 'ended') return
     if (!(error instanceof Refusal)) {
       if (!(error instanceof StreamError)) this.#deps.log.error('a control stream failed', { error: codeOf(error) })
-      this.end(this.#lost())
+      this.end(lost(this.peer))
       return
     }
     const { reason, by } = error.fault
     if (by === 'us') this.#owner.onFault(this, reason)
     // The link has said why; the side that has spoken waits until the other has heard.
-    this.#endWith(this.#refusal(reason, by), { awaitsPeer: by === 'us' })
+    this.#endWith(refusalError(this.peer, { reason, by }), { awaitsPeer: by === 'us' })
   }
 
   #onEstablished(): void {
@@ -334,6 +365,7 @@ export class Session {
 
   #onMessage(message: LinkMessage): void {
     if (this.#phase === 'ended' || !this.#takes(message.body.byteLength)) return
+    this.#used(message.type)
     if (this.#phase === 'admitted') this.#onAdmitted(message)
     else this.#onJoined(message)
   }
@@ -359,7 +391,7 @@ export class Session {
     this.#owner.onJoined(this, info)
     this.#joining.resolve()
     this.#owner.onIntroduced(info.peers, { isNews: false })
-    this.#pingPeer()
+    this.#pinger.start()
   }
 
   #onJoined(message: LinkMessage): void {
@@ -376,10 +408,13 @@ export class Session {
         )
         return
       case FRAME_TYPES.pong:
-        this.#take(FRAME_TYPES.pong, message, ({ id }) => this.#onPong(id))
+        this.#take(FRAME_TYPES.pong, message, ({ id }) => this.#pinger.pong(id))
         return
       case FRAME_TYPES.goodbye:
-        this.end(this.#refusal('stopping', 'peer'))
+        this.#take(FRAME_TYPES.goodbye, message, ({ code }) => {
+          this.#goodbyeCode = code
+          this.end(lost(this.peer))
+        })
         return
       case FRAME_TYPES.info:
       case FRAME_TYPES.proof:
@@ -416,35 +451,13 @@ export class Session {
     this.send(FRAME_TYPES.info, { ...this.#announcement(), peers: this.#owner.introductions(this) })
   }
 
-  #pingPeer(): void {
-    this.#after(this.#deps.settings.pingIntervalMs, () => this.#pingPeer())
-    if (this.#ping !== undefined && ++this.#pingsMissed >= this.#deps.settings.pingsMissedMax) {
-      this.end(this.#lost())
-      return
-    }
-    this.#sendPing()
+  /** A peer that does not read gets no ping to keep. */
+  #sendPing(id: number): void {
+    if (this.#stream?.writableNeedsDrain !== true) this.send(FRAME_TYPES.ping, { id }, { priority: 'high' })
   }
 
-  #sendPing(): void {
-    // A peer that does not read gets no second ping to keep; it still has to answer the first.
-    if (this.#stream?.writableNeedsDrain === true && this.#ping !== undefined) return
-    this.#ping = { id: this.#deps.random.uint32(), sentAt: this.#deps.clock.monotonic() }
-    this.send(FRAME_TYPES.ping, { id: this.#ping.id }, { priority: 'high' })
-  }
-
-  #onPong(id: number): void {
-    const ping = this.#ping
-    if (ping?.id !== id) return // The answer to a ping that was given up.
-    this.#ping = undefined
-    this.#pingsMissed = 0
-    const sampleMs = this.#deps.clock.monotonic() - ping.sentAt
-    // Smoothed as TCP does (RFC 6298), but a shorter time is believed at once: no path answers faster than it is, and
-    // the first answers come while both nodes are busy with starting.
-    const before = this.rttMs ?? sampleMs
-    this.rttMs = sampleMs < before ? sampleMs : before + (sampleMs - before) / 8
-    this.#owner.onRtt(this)
-    this.#pongs++
-    if (this.#pongs < PINGS_FIRST) this.#after(PING_FIRST_INTERVAL_MS, () => this.#sendPing())
+  #used(type: number): void {
+    if (type !== FRAME_TYPES.ping && type !== FRAME_TYPES.pong) this.used()
   }
 
   #after(delayMs: number, action: () => void): void {
@@ -454,44 +467,4 @@ export class Session {
     })
     this.#cancels.add(cancel)
   }
-
-  #lost(): NetError {
-    return new NetError({ code: 'NET_CONNECTION_LOST', peer: this.peer }, 'the connection to the peer was lost')
-  }
-
-  #refusal(reason: RefusalReason, by: 'us' | 'peer'): NetError {
-    const { peer } = this
-    if (reason === 'version') {
-      const message = 'the peer speaks another revision of the protocol; update the older of the two nodes'
-      return new NetError({ code: 'NET_VERSION', peer, by }, message)
-    }
-    const who = by === 'us' ? 'this node refused the peer' : 'the peer refused this node'
-    return new NetError({ code: 'NET_NOT_ADMITTED', peer, reason, by }, `${who}: ${REFUSALS[reason]}`)
-  }
-}
-
-/** Who refused whom and why, without addresses. */
-function plainFacts(error: NetError): LogFields {
-  const { fault } = error
-  return fault.code === 'NET_NOT_ADMITTED' ? { ...fault } : { code: fault.code }
-}
-
-/** What to do about a refusal, as the end of a sentence. */
-const REFUSALS: Readonly<Record<RefusalReason, string>> = {
-  version: 'another revision of the protocol',
-  suite: 'no cipher suite that both know',
-  clock: 'the clocks of the two machines are too far apart; set them',
-  authentication: 'a key or a signature that does not hold',
-  superseded: 'the key has been replaced by another',
-  banned: 'it broke the rules and is banned for a while',
-  backoff: 'it failed too often and has to wait before it tries again',
-  replay: 'a message that was seen before',
-  'secret-needed': 'one of the two has a swarm secret and the other has none; give both the same secret',
-  'secret-unexpected': 'one of the two has a swarm secret and the other has none; give both the same secret',
-  'proof-wrong': 'the two have different swarm secrets; give both the same secret',
-  full: 'it has as many peers as it takes',
-  flood: 'too many messages',
-  malformed: 'a message that is not of the protocol',
-  slow: 'no admission in time',
-  stopping: 'the node is going away',
 }

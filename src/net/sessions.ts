@@ -6,6 +6,7 @@ import type { Connection, Stream } from '@libp2p/interface'
 import type { Clock, Logger, Random } from '#base'
 import { type LinkDeps, type Party, type RefusalFacts, uuidText } from '#protocol'
 import type { RefusalReason } from '#wire'
+import type { Connections } from './life/connections.ts'
 import { TURNED_AWAY_MAX, UNPROVEN_MAX } from './limits.ts'
 import { crowdedOut } from './newcomers.ts'
 import type { Paths } from './paths.ts'
@@ -22,6 +23,7 @@ export type SessionsDeps = {
   readonly memory: Pick<LinkDeps, 'sessions' | 'peerKeys' | 'replay' | 'audit'>
   readonly guard: PeerGuard
   readonly paths: Paths
+  readonly life: Connections<Session>
   readonly owner: SessionOwner
   /** Who we are in new sessions. */
   readonly party: () => Party
@@ -96,9 +98,11 @@ export class Sessions implements Iterable<Session> {
 
   onJoined(session: Session): void {
     if (session.facts !== undefined) this.#live.add(session.facts.session)
+    this.#deps.life.joined(session)
   }
 
-  onEnded(session: Session): void {
+  onEnded(session: Session, code?: number): void {
+    this.#deps.life.closed(session, code)
     if (session.facts !== undefined) this.#live.delete(session.facts.session)
     // Until its connection is gone a session counts against the bounds, and a host that stops waits for it.
     void session.ended().then(() => this.#sessions.delete(session.connection))
@@ -109,13 +113,14 @@ export class Sessions implements Iterable<Session> {
   }
 
   #create(connection: Connection): Session {
-    const { clock, random, log, settings, memory, party, owner, paths } = this.#deps
+    const { clock, random, log, memory, party, owner, paths, settings } = this.#deps
     const secret = this.#secret
     const session = new Session(
       { clock, random, log, settings, ...memory, party: party(), isLive: id => this.#live.has(uuidText(id)) },
       { connection, path: paths.of(connection), owner, ...(secret === undefined ? {} : { secret }) },
     )
     this.#sessions.set(connection, session)
+    this.#deps.life.opened(session)
     return session
   }
 

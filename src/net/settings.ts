@@ -5,19 +5,27 @@
 import { NetError } from './errors.ts'
 import {
   ADMISSION_TIMEOUT_MS,
+  BREAKER_FAILURES,
+  BREAKER_WAIT_MS_MAX,
+  BREAKER_WAIT_MS_MIN,
+  BREAKER_WINDOW_MS,
   CLOSE_TIMEOUT_MS,
   CONNECT_TIMEOUT_MS,
   CONNECTIONS_PER_PEER_MAX,
   DIAL_STAGGER_MS,
   HANDSHAKES_MAX,
+  IDLE_LIMIT_MS,
   INBOUND_PER_SECOND_MAX,
   OPEN_TIMEOUT_MS,
+  PEERS_FLOOR,
   PEERS_MAX,
   PING_INTERVAL_MS,
-  PINGS_MISSED_MAX,
+  PING_TIMEOUT_MS,
+  PINGS_FAILED_MAX,
   STREAM_WINDOW_BYTES_MAX,
   STREAM_WRITE_BYTES_MAX,
   STREAMS_PER_CONNECTION_MAX,
+  SWEEP_PERIOD_MS,
   UNPROVEN_MAX,
 } from './limits.ts'
 
@@ -28,6 +36,7 @@ type ChoiceSpec = { readonly default: string; readonly choices: readonly string[
 const KiB = 1024
 const MiB = 1024 * KiB
 const MINUTE_MS = 60_000
+const DAY_MS = 24 * 60 * MINUTE_MS
 
 /** The settings: whole numbers between bounds, switches, choices. Times in milliseconds, sizes in bytes. */
 export const SETTINGS = {
@@ -81,14 +90,62 @@ export const SETTINGS = {
   pingIntervalMs: {
     default: PING_INTERVAL_MS,
     min: 1_000,
-    max: 5 * MINUTE_MS,
+    max: 10 * MINUTE_MS,
     why: 'time between two pings of a session: also what keeps a NAT from forgetting a TCP connection',
   },
-  pingsMissedMax: {
-    default: PINGS_MISSED_MAX,
+  pingTimeoutMs: {
+    default: PING_TIMEOUT_MS,
+    min: 500,
+    max: 10 * MINUTE_MS,
+    why: 'how long the answer to a ping may take; at most the interval',
+  },
+  pingFailuresMax: {
+    default: PINGS_FAILED_MAX,
     min: 1,
-    max: 10,
-    why: 'pings in a row without an answer after which a session counts as dead',
+    max: 100,
+    why: 'pings in a row that may fail: with the last of them the connection is closed',
+  },
+  sweepPeriodMs: {
+    default: SWEEP_PERIOD_MS,
+    min: 1_000,
+    max: 60 * MINUTE_MS,
+    why: 'time between two looks at all connections, and after how long one without use counts as idle',
+  },
+  idleLimitMs: {
+    default: IDLE_LIMIT_MS,
+    min: 1_000,
+    max: DAY_MS,
+    why: 'how long a connection that nobody holds may be of no use before it is closed',
+  },
+  peersFloor: {
+    default: PEERS_FLOOR,
+    min: 0,
+    max: 1_000,
+    why: 'so few peers are kept whether they are of use or not: a small swarm stays together however quiet it is',
+  },
+  breakerFailures: {
+    default: BREAKER_FAILURES,
+    min: 1,
+    max: 100,
+    why: 'dials that fail within the window before a peer, or an address, is left alone',
+  },
+  breakerWindowMs: {
+    default: BREAKER_WINDOW_MS,
+    min: 1_000,
+    max: DAY_MS,
+    why: 'the window of these failures',
+  },
+  breakerWaitMsMin: {
+    default: BREAKER_WAIT_MS_MIN,
+    min: 100,
+    max: DAY_MS,
+    why: 'the first time for which it is left alone; it doubles with each probe that fails',
+  },
+  breakerWaitMsMax: {
+    default: BREAKER_WAIT_MS_MAX,
+    min: 100,
+    max: DAY_MS,
+    why: 'the longest such time',
   },
   inboundPerSecondMax: {
     default: INBOUND_PER_SECOND_MAX,
@@ -203,6 +260,12 @@ export function checkSettings(given: unknown): NetSettings {
   }
   if (settings.tcpIdleMs <= 2 * settings.pingIntervalMs) {
     throw invalid('"tcpIdleMs" is more than twice "pingIntervalMs"', 'tcpIdleMs')
+  }
+  if (settings.pingTimeoutMs > settings.pingIntervalMs) {
+    throw invalid('"pingTimeoutMs" is at most "pingIntervalMs"', 'pingTimeoutMs')
+  }
+  if (settings.breakerWaitMsMin > settings.breakerWaitMsMax) {
+    throw invalid('"breakerWaitMsMin" is at most "breakerWaitMsMax"', 'breakerWaitMsMin')
   }
   if (settings.quicConnectionBytes < settings.streamWindowBytes) {
     throw invalid('"quicConnectionBytes" is at least "streamWindowBytes"', 'quicConnectionBytes')

@@ -1,12 +1,15 @@
 /**
  * Streams between admitted peers: over the data plane where it can be had, else over libp2p and sealed. Who serves a
- * protocol need not know which; guests, who have no session, come over libp2p alone.
+ * protocol need not know which, nor that streams of some protocols outlive their connections (`carried/`); guests, who
+ * have no session, come over libp2p alone.
  */
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
-import { type ByteStream, type Clock, type Logger, messageOf, StreamError, withDeadline } from '#base'
+import { type ByteStream, type Clock, type Logger, messageOf, type Random, StreamError, withDeadline } from '#base'
 import { acceptSealedStream, openSealedStream, type SessionFault } from '#protocol'
-import type { ProtocolId, RefusalReason } from '#wire'
+import { CARRIED_PROTOCOLS, type NodeOffer, type ProtocolId, type RefusalReason } from '#wire'
 import { NetStream } from './byte-stream.ts'
+import { CarriedStreams } from './carried/carried-streams.ts'
+import { rankOf } from './paths.ts'
 import { lost, NetError } from './errors.ts'
 import { GUEST_STREAMS_MAX, GUESTS_MAX } from './limits.ts'
 import type { DataPlane } from './plane/data-plane.ts'
@@ -18,30 +21,47 @@ export type StreamHandler = (stream: ByteStream) => void | Promise<void>
 
 export type StreamsDeps = {
   readonly clock: Clock
+  readonly random: Random
   readonly log: Logger
   readonly settings: NetSettings
   readonly libp2p: Pick<Libp2p, 'handle'>
   /** Undefined: this host has none. */
   readonly plane: DataPlane | undefined
   readonly sessionOf: (connection: Connection) => Session | undefined
+  /** The session that a peer's new streams use, and what the peer offers. */
+  readonly preferred: (peer: string) => Session | undefined
+  readonly offerOf: (peer: string) => NodeOffer | undefined
+  /** Dials a peer that is not here, where it was before. */
+  readonly reconnect: (peer: string, options: { readonly signal: AbortSignal }) => Promise<void>
   readonly guestCount: () => number
   readonly onFault: (session: Session, reason: RefusalReason) => void
+  /** A session that seems to be there and leads nowhere. */
+  readonly onDead: (session: Session) => void
+  /** A peer that has left will not be back for what it had with us. */
+  readonly onGone: (peer: string) => void
 }
 
-export type OpenOptions = {
-  readonly signal?: AbortSignal
-  /** Where the peer's data plane listens, as it says. */
-  readonly planePort?: number | undefined
-}
+type Cancel = { readonly signal?: AbortSignal | undefined }
 
 type Served = { readonly stream: ByteStream; readonly session: Session }
 
 export class Streams {
   readonly #deps: StreamsDeps
   readonly #handlers = new Map<string, StreamHandler>()
+  readonly #carried: CarriedStreams<Session>
 
   constructor(deps: StreamsDeps) {
     this.#deps = deps
+    this.#carried = new CarriedStreams<Session>({
+      ...deps,
+      sessionOf: deps.preferred,
+      rankOf: ({ path }) => rankOf(path),
+      openCarrier: (session, protocol, cancel) => this.#open(session, protocol, cancel),
+      onFault: (session, what) => {
+        deps.log.warn('a stream broke the protocol', { peer: session.peer, what })
+        deps.onFault(session, 'malformed')
+      },
+    })
   }
 
   /** Whether admitted peers may open streams of the protocol. */
@@ -49,14 +69,37 @@ export class Streams {
     return this.#handlers.has(protocol)
   }
 
-  async open(session: Session, protocol: ProtocolId, options: OpenOptions): Promise<ByteStream> {
-    const { planePort, ...cancel } = options
-    if (planePort !== undefined) {
-      const stream = await this.#deps.plane?.open(session, { protocol, port: planePort, ...cancel })
+  /** @throws NetError */
+  open(session: Session, protocol: ProtocolId, cancel: Cancel): Promise<ByteStream> {
+    if (CARRIED_PROTOCOLS.has(protocol)) return this.#carried.open(session, protocol, cancel)
+    return this.#open(session, protocol, cancel)
+  }
+
+  /** A peer has a session: what waits for one goes on. */
+  sessionJoined(session: Session): void {
+    this.#carried.sessionJoined(session)
+  }
+
+  /** A peer's last session has ended; `isFinal`: because one of us wanted that. */
+  peerLeft(session: Session, options: { readonly isFinal: boolean }): void {
+    this.#carried.peerLeft(session.peer, { ...options, direction: session.direction })
+  }
+
+  /** Ends streams that would outlive the host. */
+  async stop(): Promise<void> {
+    await this.#carried.stop()
+  }
+
+  async #open(session: Session, protocol: string, cancel: Cancel): Promise<ByteStream> {
+    const offer = this.#deps.offerOf(session.peer)
+    const { plane } = this.#deps
+    if (plane !== undefined && offer?.planePort !== undefined) {
+      const { planePort: port, addresses: offered } = offer
+      const stream = await plane.open(session, { protocol, port, offered, ...cancel })
       if (stream !== undefined) return stream
     }
     const stream = await this.#newStream(session, protocol, cancel)
-    return openSealedStream(this.#sealing(new NetStream(this.#deps, { stream, peer: session.peer }), session))
+    return openSealedStream(this.#sealing(this.#netStream(stream, session), session))
   }
 
   handle(protocol: ProtocolId, handler: StreamHandler): void {
@@ -65,7 +108,7 @@ export class Streams {
       if (!session.isAdmitted) throw new Error('the peer has not been admitted')
       return acceptSealedStream(this.#deps, this.#sealing(stream, session))
     }
-    const serve = ({ stream }: Served): void | Promise<void> => handler(stream)
+    const serve = ({ stream, session }: Served): Promise<void> => this.#toHandler(handler, stream, session)
     this.#serve(protocol, serve, { admit, streamsMax: this.#deps.settings.streamsMax })
   }
 
@@ -83,11 +126,25 @@ export class Streams {
   }
 
   /** A stream that came over the data plane. */
-  async serve(stream: ByteStream): Promise<void> {
+  async serve(stream: ByteStream, session: Session): Promise<void> {
+    const handler = this.#handlers.get(stream.protocol)
+    if (handler === undefined) return
     try {
-      await this.#handlers.get(stream.protocol)?.(stream)
+      await this.#toHandler(handler, stream, session)
     } catch (error) {
       this.#failed(stream, error)
+    }
+  }
+
+  /** Where the protocol's streams are carried: what came may be another carrier of one that the handler has already. */
+  async #toHandler(handler: StreamHandler, stream: ByteStream, session: Session): Promise<void> {
+    const isCarried = CARRIED_PROTOCOLS.has(stream.protocol)
+    const served = isCarried ? await this.#carried.accept(stream, session) : stream
+    if (served === undefined) return
+    try {
+      await handler(served)
+    } catch (error) {
+      this.#failed(served, error)
     }
   }
 
@@ -105,7 +162,7 @@ export class Streams {
       let served: ByteStream | undefined
       try {
         if (session === undefined) throw new Error('the connection is being closed')
-        served = await options.admit(new NetStream(this.#deps, { stream, peer: session.peer }), session)
+        served = await options.admit(this.#netStream(stream, session), session)
         await handler({ stream: served, session })
       } catch (error) {
         if (served === undefined) stream.abort(asError(error))
@@ -115,6 +172,13 @@ export class Streams {
     this.#deps.libp2p.handle(protocol, serve, limits).catch((error: unknown) => {
       this.#deps.log.error('a protocol cannot be served', { protocol, error: messageOf(error) })
     })
+  }
+
+  /** The connection is of use from here to the stream's end. */
+  #netStream(stream: Stream, session: Session): NetStream {
+    session.used()
+    stream.addEventListener('close', () => session.used())
+    return new NetStream(this.#deps, { stream, peer: session.peer, traffic: session.traffic })
   }
 
   #failed(stream: ByteStream, error: unknown): void {
@@ -132,15 +196,17 @@ export class Streams {
     return { stream, session: session.secure, onFault }
   }
 
-  async #newStream(session: Session, protocol: ProtocolId, cancel: { readonly signal?: AbortSignal }): Promise<Stream> {
+  async #newStream(session: Session, protocol: string, cancel: Cancel): Promise<Stream> {
     const { peer, connection } = session
-    const deadline = { what: 'opening a stream', timeoutMs: this.#deps.settings.openTimeoutMs, ...cancel }
+    const { signal } = cancel
+    const what = 'opening a stream'
+    const deadline = { what, timeoutMs: this.#deps.settings.openTimeoutMs, ...(signal === undefined ? {} : { signal }) }
     try {
       return await withDeadline(this.#deps.clock, deadline, signal =>
         connection.newStream(protocol, { signal, maxOutboundStreams: this.#deps.settings.streamsMax }),
       )
     } catch (error) {
-      if (cancel.signal?.aborted === true) throw error
+      if (signal?.aborted === true) throw error
       if (session.phase === 'ended') throw lost(peer)
       const fault = { code: 'NET_PROTOCOL_REFUSED', peer, protocol } as const
       throw new NetError(fault, `the peer did not accept a ${protocol} stream`, { cause: error })

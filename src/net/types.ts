@@ -2,7 +2,12 @@
 import type { ByteStream } from '#base'
 import type { KeyProvider } from '#identity'
 import type { LinkFacts, RefusalFacts } from '#protocol'
-import type { NodeOffer, Priority, ProtocolId, RefusalReason } from '#wire'
+import type { NodeOffer, Priority, ProtocolId, RefusalReason, RelayMode } from '#wire'
+import type { BreakerFacts } from './life/breakers.ts'
+import type { ConnectionEvent, ConnectionFacts, Traffic } from './life/connections.ts'
+import type { HoldReason } from './life/holds.ts'
+import type { ConnectionState } from './life/life.ts'
+import type { HostRelay } from './relay/types.ts'
 import type { NetSettings } from './settings.ts'
 
 export type HostOptions = {
@@ -16,6 +21,12 @@ export type HostOptions = {
   readonly mdns: boolean
   /** Sign handshakes with ML-DSA-65 beside Ed25519, where the identity has such a key. @default false */
   readonly hybridSignatures?: boolean
+  /** Relay for others. @default 'auto' */
+  readonly relay?: RelayMode
+  /** How many reservations at relays this node holds while others cannot dial it. @default 2 */
+  readonly relaysHeld?: number
+  /** Where in the world this node is, in words of its owner's choice: relays of the same region are taken for a bit nearer. */
+  readonly region?: string
   /** Tell peers of one another, and dial those that peers tell of. @default whether there is a secret */
   readonly meet?: boolean
   /** What connections run on. @default 'dual' */
@@ -55,14 +66,22 @@ export type Peer = {
   readonly direction: 'inbound' | 'outbound'
   /** How the connection that new streams use reaches the peer. */
   readonly path: PeerPath
+  /** Of that connection. */
+  readonly state: ConnectionState
+  /** Why it is to stay, however quiet it is. */
+  readonly holds: readonly HoldReason[]
   /** Clock.monotonic() at admission. */
   readonly connectedAt: number
   /** Smoothed round-trip time of the last pings, in milliseconds. */
   readonly rttMs?: number
+  /** Pings in a row that it has not answered in time: a peer in trouble, as long as it is not 0. */
+  readonly pingFailures: number
   /** The latest offer that the peer sent. */
   readonly offer: NodeOffer
   /** Open streams of the services: over the data plane, and over libp2p. */
   readonly streams: { readonly plane: number; readonly libp2p: number }
+  /** Bytes of streams over the connections that there are, the control streams among them. */
+  readonly traffic: Readonly<Traffic>
   /** What is spoken on the connection that new streams use. */
   readonly protocol: LinkFacts
 }
@@ -75,9 +94,36 @@ export type PeerEvent =
   | { readonly kind: 'changed'; readonly peer: Peer }
   | { readonly kind: 'left'; readonly peer: Peer }
 
+/** A peer whose last connection has ended. */
+export type LostPeer = {
+  readonly peer: string
+  /** Where it was, multiaddrs with its id. */
+  readonly addresses: readonly string[]
+  /** What was said at the end, by either side, if anything: 0x100 where nobody used the connection. */
+  readonly code?: number
+  /** Why it was to stay. Whoever holds a peer wants it back. */
+  readonly holds: readonly HoldReason[]
+}
+
+/** What a host is connected with, for people. */
+export type HostNetwork = {
+  /** What the host listens on, wildcards expanded. */
+  readonly listening: readonly string[]
+  /** Where others can dial it. */
+  readonly addresses: readonly string[]
+  /** TCP port of the data plane. */
+  readonly planePort?: number
+  readonly connections: readonly ConnectionFacts[]
+  /** Circuit breakers that are not closed. */
+  readonly breakers: readonly BreakerFacts[]
+  readonly settings: NetSettings
+}
+
 export interface Host {
   /** Our own peer id. */
   readonly id: string
+  /** How this node uses relays, and is one. */
+  readonly relay: HostRelay
   start(): Promise<void>
   /** Resolves when every socket, stream and timer is gone. Idempotent. */
   stop(): Promise<void>
@@ -101,7 +147,20 @@ export interface Host {
   /** Serves a protocol to connections that do not speak ours: a peer that opens such a stream first is a guest. */
   handleGuests(protocol: ProtocolId, handler: (stream: ByteStream) => void | Promise<void>): void
   peers(): readonly Peer[]
-  onPeer(listener: (event: PeerEvent) => void): void
+  /** At most `LISTENERS_MAX` listen to each kind of event. @returns how to stop listening */
+  onPeer(listener: (event: PeerEvent) => void): () => void
+  /** Hears of every change in the life of every connection. */
+  onConnection(listener: (event: ConnectionEvent) => void): () => void
+  /** Hears of peers that are gone, and may be looked for. The host itself dials again those that are held. */
+  onLost(listener: (lost: LostPeer) => void): () => void
+  /** Keeps a peer's connection, however quiet it is, and dials the peer again when it is lost. @returns ends the hold */
+  hold(peer: string, reason: HoldReason): () => void
+  network(): HostNetwork
+  /**
+   * Hears of each peer that has left once no stream waits for its return any more: at once where none does, or where it
+   * said goodbye. A peer that is back before that was never gone.
+   */
+  onGone(listener: (peer: string) => void): () => void
   /** Hears what joined peers say beyond admission, offers and pings. */
   onMessage(listener: (message: HostMessage) => void): void
   /**

@@ -30,7 +30,10 @@ test('an answer that waits to be fetched is given back when its caller has gone 
     isTrusted: () => false,
     host: {
       onMessage: listener => void messages.push(listener),
-      onPeer: listener => void events.push(listener),
+      onPeer: listener => {
+        events.push(listener)
+        return () => undefined
+      },
       sendMessage: (_peer, { type }) => sent.push(type) > 0,
       room: () => Promise.resolve(),
     },

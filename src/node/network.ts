@@ -5,7 +5,7 @@ import { createHost, type Host } from '#net'
 import { createPipeline, type Pipeline } from '#pipeline'
 import { BackOff, Penalties, PenaltyRecords, ReplayFilter } from '#protocol'
 import type { DataDir } from '#storage'
-import { type NodeOffer, PROTOCOLS } from '#wire'
+import { type NodeOffer, PROTOCOLS, type RouteHop } from '#wire'
 import { letsPeersMeet } from './first-contact.ts'
 import { COMPLETION_WAIT_MS_MAX } from './limits.ts'
 import type { LocalModel } from './model-library.ts'
@@ -70,9 +70,8 @@ export async function createNetwork(deps: NetworkDeps): Promise<Network> {
   stopper.add('the network', () => host.stop())
   stopper.add('the pipeline', () => pipeline.stop())
   const watch = new PeerWatch(deps.clock, host)
-  host.onPeer(event => {
-    if (event.kind === 'left') pipeline.peerLeft(event.peer.id)
-  })
+  // A connection that was cut is nothing to the pipeline as long as its streams may come back.
+  host.onGone(peer => pipeline.peerLeft(peer))
   host.handle(PROTOCOLS.stage, stream => pipeline.accept(stream))
   const fixed = {
     // A node that serves no layers by its owner's will is not planned with.
@@ -85,7 +84,8 @@ export async function createNetwork(deps: NetworkDeps): Promise<Network> {
   stage?.engine.onCrash(() => offers.announce())
   if (config.layers.kind === 'auto' && config.layers.nodes > 1) found.placing = model.id
   offers.announce()
-  const view = new SwarmView({ host, ownOffer })
+  const routes = (): (readonly RouteHop[])[] => pipeline.entry.generations().map(({ route }) => route ?? [])
+  const view = new SwarmView({ host, ownOffer, routes })
   return { host, pipeline, stage, view, watch, offers, penalties, capabilities, ownOffer, found }
 }
 

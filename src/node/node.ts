@@ -29,7 +29,7 @@ export function toNode(parts: NodeParts): KoinonNode {
     peer: host.id,
     socket: parts.socket,
     models: () => describeModels(parts),
-    peers: () => view.summaries(clock.monotonic()),
+    peers: () => view.summaries(clock.monotonic(), host.relay.status()),
     plan: name => {
       findModel([model], name)
       return describePlan(parts)

@@ -66,6 +66,7 @@ class Seat {
     this.watch = new PeerWatch(this.clock, {
       onPeer: listener => {
         this.#listener = listener
+        return () => undefined
       },
     })
   }
@@ -74,7 +75,8 @@ class Seat {
     const streams = { plane: 0, libp2p: 0 }
     const path = { kind: 'direct', transport: 'tcp' } as const
     const facts = { id, addresses: [], direction: 'inbound', path, connectedAt: 0 } as const
-    const peer: Peer = { ...facts, offer: theirs, streams, protocol: PROTOCOL }
+    const life = { state: 'connected', holds: [], pingFailures: 0, traffic: { bytesIn: 0, bytesOut: 0 } } as const
+    const peer: Peer = { ...facts, ...life, offer: theirs, streams, protocol: PROTOCOL }
     this.#peers.set(id, peer)
     this.#listener({ kind: 'joined', peer })
   }
@@ -89,7 +91,7 @@ class Seat {
         },
         self: this.id,
         ownOffer: () => this.own,
-        view: new SwarmView({ host, ownOffer: () => this.own }),
+        view: new SwarmView({ host, ownOffer: () => this.own, routes: () => [] }),
         watch: this.watch,
         dialled: Promise.resolve(),
         onProgress: (phase, { done, total }) => this.progress.push(`${phase} ${done}/${total}`),

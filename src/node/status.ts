@@ -70,6 +70,7 @@ export function describeStatus(
     generations: [...pipeline.entry.generations(), ...served],
     kvRows,
     peers: host.peers().length,
+    relay: host.relay.status(),
   }
 }
 

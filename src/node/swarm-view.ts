@@ -2,12 +2,14 @@
 import type { LayerRange } from '#base'
 import type { Host, Peer } from '#net'
 import type { PlanNode, RouteOffer, ServedRange } from '#planner'
-import type { NodeOffer, PeerSummary, RouteHop, StageOffer, StageStatus } from '#wire'
+import type { NodeOffer, PeerRelay, PeerSummary, RelayStatus, RouteHop, StageOffer, StageStatus } from '#wire'
 
 export type ViewDeps = {
   readonly host: Pick<Host, 'id' | 'peers' | 'addresses'>
   /** Our own offer as it is now. */
   readonly ownOffer: () => NodeOffer
+  /** Routes of the generations that entered here and run now. */
+  readonly routes: () => readonly (readonly RouteHop[])[]
 }
 
 export class SwarmView {
@@ -20,6 +22,7 @@ export class SwarmView {
   /** Every stage of the model that somebody serves, our own first. */
   routeOffers(model: string): RouteOffer[] {
     const { host, ownOffer } = this.#deps
+    const inFlight = this.#inFlight()
     const of = (stages: readonly StageOffer[]): StageOffer[] => stages.filter(stage => stage.model === model)
     const own = of(ownOffer().stages).map(stage => ({
       peer: host.id,
@@ -27,6 +30,7 @@ export class SwarmView {
       stage,
       rttMs: 0,
       isSelf: true,
+      inFlight: inFlight.get(host.id) ?? 0,
     }))
     const others = host.peers().flatMap(peer =>
       of(peer.offer.stages).map(stage => ({
@@ -35,9 +39,19 @@ export class SwarmView {
         stage,
         ...(peer.rttMs === undefined ? {} : { rttMs: peer.rttMs }),
         isSelf: false,
+        inFlight: inFlight.get(peer.id) ?? 0,
+        isSilent: peer.pingFailures > 0,
       })),
     )
     return [...own, ...others]
+  }
+
+  #inFlight(): ReadonlyMap<string, number> {
+    const counts = new Map<string, number>()
+    for (const route of this.#deps.routes()) {
+      for (const { peer } of route) counts.set(peer, (counts.get(peer) ?? 0) + 1)
+    }
+    return counts
   }
 
   /** Ranges of the model that peers serve: what a new stage here would stand beside. */
@@ -65,7 +79,7 @@ export class SwarmView {
   }
 
   /** @param now the clock's monotonic time */
-  summaries(now: number): PeerSummary[] {
+  summaries(now: number, relaying: RelayStatus): PeerSummary[] {
     return this.#deps.host.peers().map(peer => ({
       peer: peer.id,
       ...peer.protocol,
@@ -77,8 +91,21 @@ export class SwarmView {
       streams: peer.streams,
       stages: peer.offer.stages.map(stage => toStageStatus(stage)),
       memoryBytes: peer.offer.memoryBytes,
+      ...relayOf(peer, relaying),
     }))
   }
+}
+
+/** What one of the two relays for the other; nothing where neither does nor offers to. */
+function relayOf({ id, offer }: Peer, { serving, held }: RelayStatus): { readonly relay?: PeerRelay } {
+  const isOurs = held.some(({ relay }) => relay === id)
+  const isHere = serving.reservations.some(({ peer }) => peer === id)
+  const circuits = serving.circuits.filter(({ from, to }) => from === id || to === id).length
+  const bytes = serving.peers.find(({ peer }) => peer === id)?.bytes ?? 0
+  if (offer.relay === undefined && !isOurs && !isHere && circuits === 0 && bytes === 0) return {}
+  const { slots, slotsFree } = offer.relay ?? {}
+  const offered = slots === undefined || slotsFree === undefined ? {} : { slots, slotsFree }
+  return { relay: { ...offered, isOurs, isHere, circuits, bytes } }
 }
 
 /** A node that does not say how much KV it keeps room for is taken to be set up like this one. */

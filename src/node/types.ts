@@ -12,6 +12,7 @@ import type {
   NodeStatus,
   PeerSummary,
   PlanReport,
+  RelayMode,
 } from '#wire'
 
 /** Which layers this node serves: a range, none (edges only), or its share of what is missing. */
@@ -37,6 +38,10 @@ export type NodeConfig = {
   readonly settings?: Partial<NetSettings>
   /** Peer ids: where there are any, nobody else is dialled or let in. */
   readonly allow?: readonly string[]
+  /** Relay for nodes that others cannot dial; 'auto': once this node is known to be public. @default 'auto' */
+  readonly relay?: RelayMode
+  /** Where in the world this node is, in words of its owner's choice: a hint for the choice of relays. */
+  readonly region?: string
   readonly secret?: Uint8Array
   readonly mdns: boolean
   /** Where the node's key lies. @default the data directory */

@@ -4,7 +4,7 @@
  */
 import { type LayerRange, layersIn } from '#base'
 import type { PlanFault } from './errors.ts'
-import { ROUTE_BUSY_MS, ROUTE_HOP_MS, ROUTE_LABELS_MAX, ROUTE_RTT_UNKNOWN_MS } from './limits.ts'
+import { ROUTE_BUSY_MS, ROUTE_HOP_MS, ROUTE_LABELS_MAX, ROUTE_RTT_UNKNOWN_MS, ROUTE_SILENT_MS } from './limits.ts'
 import { uncoveredLayers } from './place-missing.ts'
 import type { Route, RouteOffer, RouteQuery, RouteStep } from './types.ts'
 
@@ -29,10 +29,12 @@ export function handOffMs(fromRttMs: number, toRttMs: number): number {
   return Math.max(fromRttMs, toRttMs) / 2 + (fromRttMs === 0 && toRttMs === 0 ? 0 : ROUTE_HOP_MS)
 }
 
-/** Others' generations share the stage's time; a stage without a free slot is the last resort. */
-function waitingMs(offer: RouteOffer, computeMs: number): number {
-  const { slots, slotsFree } = offer.stage
-  return slotsFree === 0 ? ROUTE_BUSY_MS : computeMs * Math.max(0, (slots - slotsFree) / slots)
+/** Other generations share the stage's time; one without a free slot is the last resort, and so is one that is silent. */
+function waitingMs({ stage, inFlight = 0, isSilent = false }: RouteOffer, computeMs: number): number {
+  const { slots, slotsFree } = stage
+  const used = Math.max(slots - slotsFree, inFlight)
+  const busyMs = slotsFree === 0 || used >= slots ? ROUTE_BUSY_MS : (computeMs * Math.max(0, used)) / slots
+  return busyMs + (isSilent ? ROUTE_SILENT_MS : 0)
 }
 
 function extend(label: Label, offer: RouteOffer, layers: LayerRange): Label {

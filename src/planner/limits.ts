@@ -17,3 +17,6 @@ export const ROUTE_HOP_MS = 0.3
 
 /** Added for a stage without a free slot, so that it is used only where nothing else serves its layers. */
 export const ROUTE_BUSY_MS = 1_000_000
+
+/** Added for a peer that has not answered its last ping: one that answers is taken where there is one. */
+export const ROUTE_SILENT_MS = 10_000

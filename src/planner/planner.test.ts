@@ -310,6 +310,30 @@ test('a peer without a free slot is the last resort, not a dead end', () => {
   assert.deepEqual(hops(findRoute([busy], query)), ['a 0-8'])
 })
 
+test('of equal peers requests go to the one that has fewer, before it says so itself', () => {
+  const peers = ['a', 'b', 'c'].map((peer, i) => offer(peer, { first: 0, last: 8, rttMs: 2 + i / 10 }))
+  const inFlight = new Map<string, number>()
+  for (let request = 0; request < 12; request++) {
+    const route = must<Route>(
+      findRoute(
+        peers.map(o => ({ ...o, inFlight: inFlight.get(o.peer) ?? 0 })),
+        query,
+      ),
+    )
+    for (const { peer } of route.hops) inFlight.set(peer, (inFlight.get(peer) ?? 0) + 1)
+  }
+  assert.deepEqual(Object.fromEntries(inFlight), { a: 4, b: 4, c: 4 })
+})
+
+test('of equal peers the nearer one is taken, and none that has gone silent unless there is no other', () => {
+  const near = offer('z', { first: 0, last: 8, rttMs: 1 })
+  const far = offer('a', { first: 0, last: 8, rttMs: 9 })
+  assert.deepEqual(hops(findRoute([far, near], query)), ['z 0-8'])
+  const silent = { ...near, isSilent: true }
+  assert.deepEqual(hops(findRoute([far, silent], query)), ['a 0-8'])
+  assert.deepEqual(hops(findRoute([silent], query)), ['z 0-8'])
+})
+
 test('an excluded peer, another model and a context too small are passed over', () => {
   const offers = [
     offer('a', { first: 0, last: 8, rttMs: 1 }),

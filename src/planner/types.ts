@@ -61,6 +61,13 @@ export type RouteOffer = {
   /** Round trip between this node and the peer, where it was measured. */
   readonly rttMs?: number
   readonly isSelf: boolean
+  /**
+   * Generations of this node that pass the stage now. What the peer itself says of its slots is older: without this all
+   * requests of one moment would go to the same of two equal peers. @default 0
+   */
+  readonly inFlight?: number
+  /** Whether the peer's last ping has gone unanswered. @default false */
+  readonly isSilent?: boolean
 }
 
 export type RouteQuery = {

@@ -174,6 +174,16 @@ export class ControlLink {
     await said
   }
 
+  /** Says goodbye as the last message, as far as that can be said, and lets `run` end. @param code why, 0 to 65535 */
+  async goodbye(code: number): Promise<void> {
+    if (this.#state !== 'established') return
+    const said = this.#sendNow(FRAME_TYPES.goodbye, { code }).catch((error: unknown) => {
+      this.#deps.log.debug('a goodbye could not be said', { error: messageOf(error) })
+    })
+    this.#close()
+    await said
+  }
+
   /** From now on this node signs with the new key of the statement. */
   rotate(statement: Uint8Array, signer: KeyProvider): void {
     if (this.#state !== 'established') return

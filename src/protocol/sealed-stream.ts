@@ -155,7 +155,10 @@ class SealedStream implements ByteStream {
   }
 
   sendParts(parts: readonly Uint8Array[]): boolean {
-    return this.send(concatBytes(parts))
+    const byteLength = parts.reduce((sum, part) => sum + part.byteLength, 0)
+    if (byteLength <= WHOLE_BYTES_MAX) return this.send(concatBytes(parts))
+    // A stream has no seams: a frame more costs less than a copy.
+    return parts.map(part => this.send(part)).at(-1) ?? true
   }
 
   /**

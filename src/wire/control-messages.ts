@@ -131,7 +131,8 @@ export const CONTROL_SCHEMAS = {
   [FRAME_TYPES.pong]: z.object({ id: id32, time: timeMs }),
   /** A hand-over statement: frames behind this one are signed with the new key. */
   [FRAME_TYPES.rotation]: z.object({ statement: bytesUpTo(HANDOVER_BYTES_MAX) }),
-  [FRAME_TYPES.goodbye]: z.object({}),
+  /** `code`: why, as a number; 0x100: nobody used the connection for long. */
+  [FRAME_TYPES.goodbye]: z.object({ code: z.int().min(0).max(0xffff).optional() }),
 } as const
 
 export type ControlType = keyof typeof CONTROL_SCHEMAS

@@ -33,6 +33,20 @@ export { LengthPrefixReader, withLengthPrefix } from './length-prefix.ts'
 export * from './limits.ts'
 export * from './node-contract.ts'
 export { type NodeOffer, nodeOfferSchema, type StageOffer } from './offer.ts'
+export {
+  type CircuitLimits,
+  encodeRelayMessage,
+  RELAY_HEAD_BYTES,
+  RELAY_SESSION_BYTES,
+  type RelayCut,
+  relayDataHead,
+  type RelayFrame,
+  type RelayFrameFault,
+  RelayFrameReader,
+  type RelayMessage,
+  type RelayRefusal,
+} from './relay-messages.ts'
+export type * from './relay-report.ts'
 export * from './versions.ts'
 export * from './openai.ts'
 export {

@@ -116,3 +116,11 @@ export const STAGE_POSITIONS_MAX = 10_000_000
 
 /** Longest life that an entry may ask for: a day. */
 export const GENERATION_DEADLINE_MS_MAX = 24 * 60 * 60 * 1000
+
+// Relays (`relay-messages.ts`).
+
+/** Bytes of one message of the relay protocol: 16 addresses of 300 characters fit. */
+export const RELAY_MESSAGE_BYTES_MAX = 8 * 1024
+
+/** Characters of the name of a region in a relay's offer. */
+export const REGION_CHARS_MAX = 40

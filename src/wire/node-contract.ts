@@ -3,6 +3,7 @@
  * console. Plain data only, so that it crosses a socket as JSON.
  */
 import type { LayerRange } from '#base'
+import type { PeerRelay, RelayStatus } from './relay-report.ts'
 
 /** How the next token is chosen. Every field is required here; the API fills in OpenAI's defaults. */
 export type SamplingOptions = {
@@ -181,6 +182,8 @@ export type NodeStatus = {
   readonly generations: readonly GenerationStatus[]
   readonly kvRows: number
   readonly peers: number
+  /** How this node uses relays, and is one. */
+  readonly relay?: RelayStatus
 }
 
 export type PeerSummary = {
@@ -210,6 +213,8 @@ export type PeerSummary = {
   readonly streams: { readonly plane: number; readonly libp2p: number }
   readonly stages: readonly StageStatus[]
   readonly memoryBytes: number
+  /** Set where one of the two relays for the other, or offers to. */
+  readonly relay?: PeerRelay
 }
 
 /** A command that peers can give. */

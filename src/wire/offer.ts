@@ -3,7 +3,7 @@
  * field is checked and bounded here before anything uses it.
  */
 import { z } from 'zod'
-import { OFFER_STAGES_MAX, PEER_ADDRESSES_MAX } from './limits.ts'
+import { OFFER_STAGES_MAX, PEER_ADDRESSES_MAX, REGION_CHARS_MAX } from './limits.ts'
 
 const modelId = z.string().regex(/^[0-9a-f]{64}$/)
 const layers = z
@@ -41,6 +41,14 @@ export const nodeOfferSchema = z.object({
   addresses: z.array(z.string().max(300)).max(PEER_ADDRESSES_MAX),
   /** TCP port of the node's data plane, at the addresses where it is reached itself; without one, streams go over libp2p. */
   planePort: z.int().min(1).max(65_535).optional(),
+  /** Set while the node relays: places for reservations, and how many are free. The region is a hint of its owner. */
+  relay: z
+    .object({
+      slots: z.int().min(0).max(65_535),
+      slotsFree: z.int().min(0).max(65_535),
+      region: z.string().max(REGION_CHARS_MAX).optional(),
+    })
+    .optional(),
   /** Memory that the node gives to weights and KV, in bytes. */
   memoryBytes: z
     .number()

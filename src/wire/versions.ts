@@ -11,10 +11,15 @@ export const PROTOCOLS = {
   stage: '/koinon/stage/1',
   /** Attachments of messages, in chunks. Sealed by the session. */
   bulk: '/koinon/bulk/1',
+  /** Reservations at relays, and circuits through them. */
+  relay: '/koinon/relay/1',
   /** The protocol of the systems before: a length and JSON. */
   json: '/json-message/1.0',
 } as const
 export type ProtocolId = (typeof PROTOCOLS)[keyof typeof PROTOCOLS]
+
+/** Protocols whose streams outlive the connection that carries them. Both sides must agree, so it is part of the protocol. */
+export const CARRIED_PROTOCOLS: ReadonlySet<string> = new Set([PROTOCOLS.stage, PROTOCOLS.bulk])
 
 /** The version byte of a frame. */
 export const FRAME_VERSION = 1

@@ -75,7 +75,7 @@ export async function startLoneNode(t: TestContext, options: LoneNodeOptions): P
   if (layers !== undefined) await stage?.load(layers)
   const fixed = { memoryBytes, kvPositions: SLOTS * CONTEXT, threads: 1 }
   const ownOffer = () => makeOffer({ host, pipeline, stage, fixed, found: { weightBytesPerSecond: 0 } })
-  const view = new SwarmView({ host, ownOffer })
+  const view = new SwarmView({ host, ownOffer, routes: () => [] })
   const gate = new Gate(systemClock, { runningMax: 4, waitingMax: 4, waitMsMax: 60_000 })
   const answering = {
     ...deps,

@@ -2,7 +2,8 @@
 import { type Clock, silentLogger, systemClock, systemRandom, withDeadline } from '#base'
 import { createNodeIdentity, type NodeIdentity } from '#identity'
 import type { NodeOffer } from '#wire'
-import { createHost, type HostDeps } from '../../src/net/host.ts'
+import { createHost } from '../../src/net/create-host.ts'
+import type { HostDeps } from '../../src/net/host.ts'
 import type { PeerGuard } from '../../src/net/peer-guard.ts'
 import type { Host, HostOptions, Peer, PeerEvent } from '../../src/net/types.ts'
 import { openGuard, type SessionMemory, sessionMemory } from './session-memory.ts'
@@ -20,11 +21,12 @@ export type TestHostOptions = Partial<Omit<HostOptions, 'secret'>> & {
   readonly guard?: PeerGuard
   readonly clock?: Clock
   readonly offer?: NodeOffer
+  readonly isPublic?: () => boolean | undefined
 }
 
 /** What a host needs that keeps everything in memory. */
 export async function hostDeps(options: Omit<TestHostOptions, keyof HostOptions> = {}): Promise<HostDeps> {
-  const { identity, handovers = [], memory, guard, clock = systemClock, offer } = options
+  const { identity, handovers = [], memory, guard, clock = systemClock, offer, isPublic } = options
   return {
     clock,
     random: systemRandom,
@@ -35,13 +37,14 @@ export async function hostDeps(options: Omit<TestHostOptions, keyof HostOptions>
     memory: memory ?? sessionMemory({ clock }),
     guard: guard ?? openGuard,
     ...(offer === undefined ? {} : { offer }),
+    ...(isPublic === undefined ? {} : { isPublic }),
   }
 }
 
 /** A started host on a port of the system's choice, which stops with the test. */
 export async function startHost(test: Cleaner, options: TestHostOptions = {}): Promise<Host> {
-  const { secret, identity, handovers, memory, guard, clock, offer, ...rest } = options
-  const given = Object.entries({ identity, handovers, memory, guard, clock, offer }).filter(
+  const { secret, identity, handovers, memory, guard, clock, offer, isPublic, ...rest } = options
+  const given = Object.entries({ identity, handovers, memory, guard, clock, offer, isPublic }).filter(
     ([, value]) => value !== undefined,
   )
   const host = await createHost(await hostDeps(Object.fromEntries(given)), {

@@ -38,7 +38,14 @@ lu8NvHZuGne4VeECIB9h5FaM9HyT6/bp9uoY2VE0kkVf1Pin2/5dVk9ufPCw
 function sessionWith(secure: SecureSession, port = 1): Session {
   const connection = { remoteAddr: `/ip4/127.0.0.1/tcp/${port}` }
   const path = { kind: 'direct', transport: 'tcp' }
-  return { peer: 'p', path, connection, secure, isAdmitted: true, planeStreams: new Set() } as unknown as Session
+  const rest = {
+    isAdmitted: true,
+    direction: 'outbound',
+    planeStreams: new Set(),
+    traffic: { bytesIn: 0, bytesOut: 0 },
+    used: () => undefined,
+  }
+  return { peer: 'p', connection, path, secure, ...rest } as unknown as Session
 }
 
 type Ends = {
@@ -73,6 +80,7 @@ function planeOf(options: {
   return new DataPlane(
     {
       clock: systemClock,
+      random: systemRandom,
       log: silentLogger,
       sessions: () => sessions,
       refuses: () => false,
@@ -186,12 +194,12 @@ test('a peer that cannot be reached there is left alone for a while', async t =>
   const plane = planeOf({ sessions: [] })
   t.after(() => plane.stop())
   const [session, other] = [sessionWith(dialler), sessionWith(listener)]
-  assert.equal(await within('an answer', plane.open(session, { protocol: PROTOCOL, port })), undefined)
+  assert.equal(await within('an answer', plane.open(session, { protocol: PROTOCOL, port, offered: [] })), undefined)
   const { number } = dialler.openPlane().identity
-  assert.equal(await within('an answer', plane.open(session, { protocol: PROTOCOL, port })), undefined)
+  assert.equal(await within('an answer', plane.open(session, { protocol: PROTOCOL, port, offered: [] })), undefined)
   assert.equal(dialler.openPlane().identity.number, number + 2, 'the second time nothing was tried')
   plane.forget(session.peer)
-  await plane.open(session, { protocol: PROTOCOL, port })
+  await plane.open(session, { protocol: PROTOCOL, port, offered: [] })
   assert.equal(dialler.openPlane().identity.number, number + 6, 'and again once the peer had left')
   assert.equal(other.planeStreams.size, 0)
 })

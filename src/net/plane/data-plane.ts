@@ -9,14 +9,14 @@
 import { once } from 'node:events'
 import { createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
-import { type ByteStream, type Clock, type Logger, messageOf, withDeadline } from '#base'
+import { type ByteStream, type Clock, type Logger, messageOf, type Random, withDeadline } from '#base'
 import { decodePlaneIdentity, encodePlaneIdentity, type PlaneIdentity } from '#protocol'
 import { decodeAddress } from '../address.ts'
 import { NetError } from '../errors.ts'
+import { Breakers } from '../life/breakers.ts'
 import {
   ADMISSION_TIMEOUT_MS,
   HANDSHAKES_MAX,
-  PEERS_MAX,
   PLANE_BACKLOG,
   PLANE_CONNECT_MS_MAX,
   PLANE_RETRY_MS_MAX,
@@ -30,12 +30,13 @@ import { PlaneStream } from './plane-stream.ts'
 
 export type DataPlaneDeps = {
   readonly clock: Clock
+  readonly random: Random
   readonly log: Logger
   readonly sessions: () => Iterable<Session>
   /** Whether a socket from this multiaddr is closed before anything is said. */
   readonly refuses: (from: string) => boolean
   readonly serves: (protocol: string) => boolean
-  readonly onStream: (stream: ByteStream) => void
+  readonly onStream: (stream: ByteStream, session: Session) => void
 }
 
 export type DataPlaneOptions = {
@@ -45,7 +46,22 @@ export type DataPlaneOptions = {
   readonly port: number
 }
 
-type Unreachable = { readonly failures: number; readonly until: number }
+export type PlaneOpenOptions = {
+  readonly protocol: string
+  /** Where the peer's data plane listens, as it says. */
+  readonly port: number
+  /** The addresses that the peer offers. */
+  readonly offered: readonly string[]
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Streams go over libp2p while a peer is left alone here, so one failure is enough for that. */
+const RETRY = {
+  breakerFailures: 1,
+  breakerWindowMs: PLANE_RETRY_MS_MIN,
+  breakerWaitMsMin: PLANE_RETRY_MS_MIN,
+  breakerWaitMsMax: PLANE_RETRY_MS_MAX,
+}
 
 export class DataPlane {
   readonly #deps: DataPlaneDeps
@@ -54,12 +70,16 @@ export class DataPlane {
   readonly #sockets = new Set<TLSSocket>()
   readonly #pending = new PendingSockets()
   readonly #identities = new WeakMap<TLSSocket, { readonly identity: PlaneIdentity; readonly session: Session }>()
-  readonly #unreachable = new Map<string, Unreachable>()
+  /** By peer id. */
+  readonly #breakers: Breakers
+  /** Peers to whom a stream was opened here since they came. */
+  readonly #reached = new Set<string>()
   #port: number | undefined
 
   constructor(deps: DataPlaneDeps, options: DataPlaneOptions) {
     this.#deps = deps
     this.#options = options
+    this.#breakers = new Breakers(deps, RETRY)
   }
 
   /** The port that peers are told; undefined until it is had. */
@@ -103,35 +123,46 @@ export class DataPlane {
    * A stream to the session's peer, at the address where the session's connection goes.
    * @returns undefined where it cannot be had now @throws the signal's reason
    */
-  async open(
-    session: Session,
-    options: { readonly protocol: string; readonly port: number; readonly signal?: AbortSignal },
-  ): Promise<ByteStream | undefined> {
-    const { protocol, port, ...cancel } = options
+  async open(session: Session, options: PlaneOpenOptions): Promise<ByteStream | undefined> {
+    const { protocol, port, offered, signal } = options
     const { peer, path, connection, secure } = session
     // Elsewhere the other end of the connection is not the peer, or a NAT that maps no port of the data plane.
     if (path.kind !== 'direct') return undefined
     const host = decodeAddress(connection.remoteAddr.toString())?.host
     const isFull = session.planeStreams.size >= STREAMS_PER_CONNECTION_MAX
-    if (host === undefined || isFull || this.#isUnreachable(peer)) return undefined
+    if (host === undefined || isFull || !this.#mayListen(session, host, offered)) return undefined
+    if (this.#breakers.enter(peer) !== undefined) return undefined
+    const cancel = signal === undefined ? {} : { signal }
     const { identity, key } = secure.openPlane()
     const target = { host, port, identity: encodePlaneIdentity(identity), key, protocol }
     const deadline = { what: 'opening a stream of the data plane', timeoutMs: PLANE_CONNECT_MS_MAX, ...cancel }
     try {
       const socket = await withDeadline(this.#deps.clock, deadline, signal => dial({ ...target, signal }))
-      this.#unreachable.delete(peer)
+      this.#breakers.succeeded(peer)
+      this.#reached.add(peer)
       return this.#streamOf(socket, session, protocol)
     } catch (error) {
-      if (cancel.signal?.aborted === true) throw error
-      // That the peer does not serve a protocol says nothing about the way there.
-      if (!isOfProtocol(error)) this.#failed(peer, error)
+      if (signal?.aborted === true) {
+        this.#breakers.gaveUp(peer)
+        throw error
+      }
+      // That the peer does not serve a protocol says that there is a way to it.
+      if (isOfProtocol(error)) this.#breakers.succeeded(peer)
+      else this.#failed(peer, error)
       return undefined
     }
   }
 
   /** Forgets what was found out about a peer that has left. */
   forget(peer: string): void {
-    this.#unreachable.delete(peer)
+    this.#breakers.succeeded(peer)
+    this.#reached.delete(peer)
+  }
+
+  /** Whoever came to us from an address that it does not offer came through a NAT: nothing listens for us there. */
+  #mayListen(session: Session, host: string, offered: readonly string[]): boolean {
+    if (session.direction === 'outbound' || this.#reached.has(session.peer)) return true
+    return offered.some(address => decodeAddress(address)?.host === host)
   }
 
   /**
@@ -183,34 +214,25 @@ export class DataPlane {
     const canBe = keyed !== undefined && isKeyed(socket) && typeof protocol === 'string' && keyed.session.isAdmitted
     if (!canBe || keyed.session.planeStreams.size >= STREAMS_PER_CONNECTION_MAX) socket.destroy()
     else if (!keyed.session.secure.acceptPlane(keyed.identity)) socket.destroy()
-    else this.#deps.onStream(this.#streamOf(socket, keyed.session, protocol))
+    else this.#deps.onStream(this.#streamOf(socket, keyed.session, protocol), keyed.session)
   }
 
   #streamOf(socket: TLSSocket, session: Session, protocol: string): ByteStream {
-    const stream = new PlaneStream(this.#deps, { socket, peer: session.peer, protocol })
+    const stream = new PlaneStream(this.#deps, { socket, peer: session.peer, protocol, traffic: session.traffic })
     this.#sockets.add(socket)
     session.planeStreams.add(stream)
+    session.used()
     void stream.gone.then(() => {
       this.#sockets.delete(socket)
       session.planeStreams.delete(stream)
+      session.used()
     })
     if (!session.isAdmitted) stream.abort(new Error('the session has ended'))
     return stream
   }
 
-  #isUnreachable(peer: string): boolean {
-    return (this.#unreachable.get(peer)?.until ?? Number.NEGATIVE_INFINITY) > this.#deps.clock.monotonic()
-  }
-
   #failed(peer: string, error: unknown): void {
-    const failures = (this.#unreachable.get(peer)?.failures ?? 0) + 1
-    const waitMs = Math.min(PLANE_RETRY_MS_MIN * 2 ** (failures - 1), PLANE_RETRY_MS_MAX)
-    this.#unreachable.delete(peer)
-    this.#unreachable.set(peer, { failures, until: this.#deps.clock.monotonic() + waitMs })
-    for (const oldest of this.#unreachable.keys()) {
-      if (this.#unreachable.size <= PEERS_MAX) break
-      this.#unreachable.delete(oldest)
-    }
+    this.#breakers.failed(peer)
     this.#deps.log.info('a peer has no data plane for us; streams go over libp2p', { peer, error: messageOf(error) })
   }
 }

@@ -5,6 +5,7 @@
 import type { TLSSocket } from 'node:tls'
 import { abortable, type ByteStream, type Clock, concatBytes, messageOf, StreamError, withDeadline } from '#base'
 import { CLOSE_TIMEOUT_MS, PLANE_STREAM_BYTES_MAX, STREAM_WRITE_BYTES_MAX } from '../limits.ts'
+import type { Traffic } from '../life/connections.ts'
 import { ReceiveQueue } from '../receive-queue.ts'
 import { END_SEGMENT, segmentHeader, SegmentReader } from './segments.ts'
 
@@ -16,6 +17,8 @@ export type PlaneStreamOptions = {
   readonly socket: TLSSocket
   readonly peer: string
   readonly protocol: string
+  /** Where bytes are counted. */
+  readonly traffic?: Traffic
 }
 
 export class PlaneStream implements ByteStream {
@@ -24,15 +27,17 @@ export class PlaneStream implements ByteStream {
   readonly received: AsyncIterable<Uint8Array>
   readonly #clock: Clock
   readonly #socket: TLSSocket
+  readonly #traffic: Traffic | undefined
   readonly #segments = new SegmentReader()
   readonly #queue = new ReceiveQueue(() => this.#socket.resume())
   readonly #gone = Promise.withResolvers<void>()
   #sentBytes = 0
   #hasClosed = false
 
-  constructor(deps: { readonly clock: Clock }, { socket, peer, protocol }: PlaneStreamOptions) {
+  constructor(deps: { readonly clock: Clock }, { socket, peer, protocol, traffic }: PlaneStreamOptions) {
     this.#clock = deps.clock
     this.#socket = socket
+    this.#traffic = traffic
     this.peer = peer
     this.protocol = protocol
     this.received = this.#queue.received
@@ -63,9 +68,12 @@ export class PlaneStream implements ByteStream {
     const byteLength = parts.reduce((sum, part) => sum + part.byteLength, 0)
     this.#assertWritable(byteLength)
     if (byteLength === 0) return true
-    const all = [segmentHeader(byteLength), ...parts]
-    if (byteLength <= WHOLE_BYTES_MAX) return this.#socket.write(concatBytes(all))
-    return all.map(part => this.#socket.write(part)).at(-1) ?? true
+    const header = segmentHeader(byteLength)
+    const [first = header, ...rest] = parts
+    if (byteLength <= WHOLE_BYTES_MAX) return this.#socket.write(concatBytes([header, ...parts]))
+    // What stands before large parts is small itself.
+    const begun = first.byteLength <= WHOLE_BYTES_MAX ? [concatBytes([header, first])] : [header, first]
+    return [...begun, ...rest].map(part => this.#socket.write(part)).at(-1) ?? true
   }
 
   async drained(): Promise<void> {
@@ -110,6 +118,7 @@ export class PlaneStream implements ByteStream {
     // The other direction may have come to a good end, and then has no error.
     if (this.#socket.destroyed || !this.#socket.writable) throw this.#queue.end?.error ?? resetBy(undefined)
     this.#sentBytes += byteLength
+    if (this.#traffic !== undefined) this.#traffic.bytesOut += byteLength
     const isWorn = this.#sentBytes > PLANE_STREAM_BYTES_MAX
     if (!isWorn && this.#socket.writableLength <= STREAM_WRITE_BYTES_MAX) return
     const why = new Error(isWorn ? 'the key of the connection is worn out' : 'the other side does not read')
@@ -118,6 +127,7 @@ export class PlaneStream implements ByteStream {
   }
 
   #onData(bytes: Uint8Array): void {
+    if (this.#traffic !== undefined) this.#traffic.bytesIn += bytes.byteLength
     if (!this.#segments.push(bytes, piece => this.#queue.push(piece))) {
       this.abort(new Error('bytes came behind the end of the stream'))
       return

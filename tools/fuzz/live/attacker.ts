@@ -4,6 +4,7 @@ import { createNodeIdentity, type NodeIdentity } from '#identity'
 import { openSealedStream, Refusal, type SecureSession } from '#protocol'
 import type { PROTOCOLS } from '#wire'
 import { type SessionMemory, sessionMemory } from '../../../test/support/session-memory.ts'
+import { carriedByOpener } from '../../../test/support/raw-carried.ts'
 import { HAS_MANY_ADDRESSES } from '../../../test/support/raw-libp2p.ts'
 import {
   type RawConnection,
@@ -105,7 +106,7 @@ export class Attacker {
     const { session } = this
     if (this.#joined === undefined || session === undefined) throw new Error('not joined')
     const stream = await this.#joined.connection.stream(protocol)
-    return openSealedStream({ stream, session, onFault: () => undefined })
+    return carriedByOpener(openSealedStream({ stream, session, onFault: () => undefined }))
   }
 
   /** Says a message of the session with this very body, whatever it is. @returns false: the link is over */

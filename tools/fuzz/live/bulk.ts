@@ -7,6 +7,7 @@ import { sha256 } from '#crypto'
 import { acceptSealedStream } from '#protocol'
 import { type AttachmentHeader, decodeBody, encodeBody, FRAME_TYPES, PROTOCOLS, responseSchema } from '#wire'
 import { chunkMessage, encodeGet } from '../../../src/protocol/transfer/messages.ts'
+import { carriedByListener } from '../../../test/support/raw-carried.ts'
 import { commandsOf } from '../../../test/support/raw-commands.ts'
 import { Chance, seedOfBytes } from '../lib/chance.ts'
 import { type FuzzContext, type Fuzzer, type Outcome, type Target, within } from '../lib/fuzzer.ts'
@@ -153,9 +154,10 @@ async function upload(attacker: Attacker, stream: ByteStream): Promise<void> {
   if (session === undefined) return
   try {
     const sealed = await acceptSealedStream({ clock: systemClock }, { stream, session, onFault: () => undefined })
-    for (const bytes of uploads.get(attacker) ?? []) sealed.send(bytes)
-    for await (const _ of sealed.received);
-    await sealed.close()
+    const carried = await carriedByListener(sealed)
+    for (const bytes of uploads.get(attacker) ?? []) carried.send(bytes)
+    for await (const _ of carried.received);
+    await carried.close()
   } catch (error) {
     if (!isGone(error)) throw error
   }

@@ -5,6 +5,7 @@
 import { type ByteStream, concatBytes, systemClock, systemRandom, toHex } from '#base'
 import { acceptSealedStream } from '#protocol'
 import { encodeStageControl, encodeStageStart, PROTOCOLS, StageFrameReader, type StageOpen } from '#wire'
+import { carriedByListener } from '../../../test/support/raw-carried.ts'
 import { Chance, seedOfBytes } from '../lib/chance.ts'
 import { type FuzzContext, type Fuzzer, type Outcome, type Target, within } from '../lib/fuzzer.ts'
 import { cut, mutateBytes } from '../lib/mutate-bytes.ts'
@@ -110,9 +111,10 @@ async function takeBack(attacker: Attacker, stream: ByteStream): Promise<void> {
   if (session === undefined) return
   try {
     const sealed = await acceptSealedStream({ clock: systemClock }, { stream, session, onFault: () => undefined })
+    const carried = await carriedByListener(sealed)
     const chance = new Chance(systemRandom.uint32())
-    if (chance.isOneIn(4)) sealed.send(chance.bytes(20))
-    if (!chance.isOneIn(6)) drain(sealed)
+    if (chance.isOneIn(4)) carried.send(chance.bytes(20))
+    if (!chance.isOneIn(6)) drain(carried)
   } catch (error) {
     if (!isGone(error)) throw error
   }

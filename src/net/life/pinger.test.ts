@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { ManualClock, seededRandom } from '#base'
+import { PING_FIRST_INTERVAL_MS, PINGS_FIRST } from '../limits.ts'
+import { Pinger } from './pinger.ts'
+
+const SETTINGS = { pingIntervalMs: 15_000, pingTimeoutMs: 4_000, pingFailuresMax: 3 }
+
+function setUp(settings = SETTINGS) {
+  const clock = new ManualClock()
+  const pings: { readonly id: number; readonly at: number }[] = []
+  const deadAt: number[] = []
+  const pinger = new Pinger(
+    {
+      clock,
+      random: seededRandom(2),
+      send: id => void pings.push({ id, at: clock.monotonic() }),
+      onRtt: () => undefined,
+      onDead: () => void deadAt.push(clock.monotonic()),
+    },
+    settings,
+  )
+  pinger.start()
+  return { clock, pinger, pings, deadAt }
+}
+
+describe('net / pings', () => {
+  it('close a connection with the last of so many failures in a row', () => {
+    const { clock, pinger, pings, deadAt } = setUp()
+    clock.advance(33_999)
+    assert.deepEqual([pinger.failures, deadAt], [2, []])
+    clock.advance(1)
+    assert.deepEqual(deadAt, [2 * 15_000 + 4_000])
+    clock.advance(3_600_000)
+    assert.deepEqual([pings.length, deadAt.length], [3, 1])
+  })
+
+  it('take an answer in time for life, and a late one for none', () => {
+    const { clock, pinger, pings, deadAt } = setUp()
+    const newest = (): number => pings.at(-1)?.id ?? 0
+    const untilNext = (): void => {
+      const count = pings.length
+      while (pings.length === count) clock.advance(100)
+    }
+    for (let round = 1; round <= 5; round++) {
+      for (let failed = 1; failed <= 2; failed++) {
+        clock.advance(4_000)
+        pinger.pong(newest())
+        assert.equal(pinger.failures, failed)
+        untilNext()
+      }
+      pinger.pong(newest())
+      assert.equal(pinger.failures, 0)
+      untilNext()
+    }
+    assert.deepEqual(deadAt, [])
+  })
+
+  it('measure: a shorter time is believed at once, a longer one by an eighth', () => {
+    const { clock, pinger, pings } = setUp()
+    for (const rttMs of [100, 20, 60]) {
+      clock.advance(rttMs)
+      pinger.pong(pings.at(-1)?.id ?? 0)
+      if (rttMs !== 60) clock.advance(PING_FIRST_INTERVAL_MS)
+    }
+    assert.equal(pinger.rttMs, 25)
+  })
+
+  it('come quickly at first, then at the interval', () => {
+    const { clock, pinger, pings } = setUp()
+    for (let i = 0; i < 8; i++) {
+      pinger.pong(pings.at(-1)?.id ?? 0)
+      clock.advance(i < PINGS_FIRST - 1 ? PING_FIRST_INTERVAL_MS : 15_000)
+    }
+    const waits = pings.slice(1).map(({ at }, i) => at - (pings[i]?.at ?? 0))
+    assert.deepEqual(waits.slice(0, PINGS_FIRST - 1), Array(PINGS_FIRST - 1).fill(PING_FIRST_INTERVAL_MS))
+    assert.deepEqual(waits.slice(PINGS_FIRST - 1), Array(8 - PINGS_FIRST + 1).fill(15_000))
+  })
+
+  it('end when they are stopped', () => {
+    const { clock, pinger, pings, deadAt } = setUp()
+    pinger.stop()
+    clock.advance(3_600_000)
+    assert.deepEqual([pings.length, deadAt.length], [1, 0])
+  })
+})

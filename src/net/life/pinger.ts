@@ -1,0 +1,96 @@
+/**
+ * Pings of one connection: they measure the round-trip time, and close a connection whose peer does not answer. A peer may
+ * be gone without a word (its machine lost power, a NAT forgot the path), and TCP would take minutes to notice.
+ */
+import type { CancelTimer, Clock, Random } from '#base'
+import { PING_FIRST_INTERVAL_MS, PINGS_FIRST } from '../limits.ts'
+import type { NetSettings } from '../settings.ts'
+
+export type PingerDeps = {
+  readonly clock: Clock
+  readonly random: Random
+  /** Sends a ping. A peer that does not read what it was sent gets none, and fails it all the same. */
+  readonly send: (id: number) => void
+  readonly onRtt: () => void
+  /** As many pings in a row have failed as may. */
+  readonly onDead: () => void
+}
+
+export type PingSettings = Pick<NetSettings, 'pingIntervalMs' | 'pingTimeoutMs' | 'pingFailuresMax'>
+
+export class Pinger {
+  readonly #deps: PingerDeps
+  readonly #settings: PingSettings
+  #waiting: { readonly id: number; readonly sentAt: number; readonly cancel: CancelTimer } | undefined
+  #cancelNext: CancelTimer | undefined
+  #isRunning = false
+  #pongs = 0
+  #failures = 0
+  #rttMs: number | undefined
+
+  constructor(deps: PingerDeps, settings: PingSettings) {
+    this.#deps = deps
+    this.#settings = settings
+  }
+
+  /** Smoothed, in milliseconds. */
+  get rttMs(): number | undefined {
+    return this.#rttMs
+  }
+
+  /** Pings in a row that got no answer in time. */
+  get failures(): number {
+    return this.#failures
+  }
+
+  start(): void {
+    if (this.#isRunning) return
+    this.#isRunning = true
+    this.#ping()
+  }
+
+  stop(): void {
+    this.#isRunning = false
+    this.#cancelNext?.()
+    this.#waiting?.cancel()
+  }
+
+  pong(id: number): void {
+    const ping = this.#waiting
+    if (ping?.id !== id) return // The answer to a ping that was given up.
+    ping.cancel()
+    this.#waiting = undefined
+    this.#failures = 0
+    const sampleMs = this.#deps.clock.monotonic() - ping.sentAt
+    // Smoothed as TCP does (RFC 6298), but a shorter time is believed at once: no path answers faster than it is, and
+    // the first answers come while both nodes are busy with starting.
+    const before = this.#rttMs ?? sampleMs
+    this.#rttMs = sampleMs < before ? sampleMs : before + (sampleMs - before) / 8
+    this.#deps.onRtt()
+    this.#pongs++
+    if (this.#pongs < PINGS_FIRST && this.#isRunning) this.#pingAfter(PING_FIRST_INTERVAL_MS)
+  }
+
+  #ping(): void {
+    const { clock, random } = this.#deps
+    const { pingIntervalMs, pingTimeoutMs } = this.#settings
+    this.#waiting?.cancel()
+    const id = random.uint32()
+    this.#waiting = { id, sentAt: clock.monotonic(), cancel: clock.after(pingTimeoutMs, () => this.#failed()) }
+    this.#pingAfter(pingIntervalMs)
+    this.#deps.send(id)
+  }
+
+  #pingAfter(delayMs: number): void {
+    this.#cancelNext?.()
+    this.#cancelNext = this.#deps.clock.after(delayMs, () => this.#ping())
+  }
+
+  #failed(): void {
+    this.#failures++
+    this.#waiting = undefined
+    if (this.#failures < this.#settings.pingFailuresMax) return
+    this.stop()
+    this.#deps.onDead()
+  }
+}

@@ -1,0 +1,45 @@
+/** Where others can dial this host: what it listens at, and the circuits through the relays that it holds. */
+import type { Multiaddr } from '@multiformats/multiaddr'
+import { PEER_ADDRESSES_MAX } from '#wire'
+import { decodeAddress, isLoopback } from './address.ts'
+
+export type OwnAddressesDeps = {
+  readonly self: string
+  /** What the listeners are bound to, wildcards expanded. */
+  readonly listening: () => readonly Multiaddr[]
+  /** Circuits that lead here, as multiaddrs that end in our peer id. */
+  readonly relayed: () => readonly string[]
+}
+
+export class OwnAddresses {
+  readonly #deps: OwnAddressesDeps
+  readonly #isWildcard: boolean
+
+  /** @param listen the addresses that were asked for */
+  constructor(deps: OwnAddressesDeps, listen: readonly string[]) {
+    this.#deps = deps
+    this.#isWildcard = listen.some(text => ['0.0.0.0', '::'].includes(decodeAddress(text)?.host ?? ''))
+  }
+
+  /** All of them, as multiaddrs that end in our peer id. */
+  all(): string[] {
+    return this.withRelays(this.listening())
+  }
+
+  listening(): string[] {
+    const { self, listening } = this.#deps
+    const all = listening().map(target => `${target.toString()}/p2p/${self}`)
+    const decoded = all.map(decodeAddress).filter(address => address !== undefined)
+    // A wildcard has become every interface; nobody else can use the loopback one.
+    const distant = decoded.filter(address => !isLoopback(address))
+    const useful = distant.length > 0 && this.#isWildcard ? distant : decoded
+    return useful.map(address => address.text).slice(0, PEER_ADDRESSES_MAX)
+  }
+
+  /** The addresses with those through the relays that are held now, and with no other such. */
+  withRelays(addresses: readonly string[]): string[] {
+    const relayed = this.#deps.relayed()
+    const own = addresses.filter(address => !address.includes('/p2p-circuit'))
+    return [...own.slice(0, PEER_ADDRESSES_MAX - relayed.length), ...relayed]
+  }
+}
