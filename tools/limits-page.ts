@@ -57,7 +57,8 @@ function format(name: string, value: number): string {
 /** The page of transports with its table of settings as they are in `src/net/settings.ts`. */
 export function withSettings(page: string): string {
   const rows = Object.entries(SETTINGS).map(([name, spec]) => {
-    const bounds = 'min' in spec ? `${spec.min} to ${spec.max}` : 'choices' in spec ? spec.choices.join(', ') : 'true, false'
+    const bounds =
+      'min' in spec ? `${spec.min} to ${spec.max}` : 'choices' in spec ? spec.choices.join(', ') : 'true, false'
     return `| \`${name}\` | ${spec.default} | ${bounds} | ${spec.why} |\n`
   })
   return page.replace(/(\| setting \| default \| bounds \| why \|\n\|[-|]+\|\n)(?:\|.*\n)*/, `$1${rows.join('')}`)
