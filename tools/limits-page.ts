@@ -1,9 +1,10 @@
 /**
  * Writes `docs/reference/limits.md` from the code: every constant of every `src/MODULE/limits.ts`, with its value and
- * the comment above it. `npm run docs` writes the page; `tidy.test.ts` fails where it is out of date.
+ * the comment above it; and the table of settings in `docs/reference/transports.md`. `npm run docs` writes the page; `tidy.test.ts` fails where it is out of date.
  */
 import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
+import { SETTINGS } from '../src/net/settings.ts'
 
 const HEADER = `# Limits
 
@@ -53,4 +54,18 @@ function format(name: string, value: number): string {
   return value >= 10_000 ? value.toLocaleString('en-US').replaceAll(',', ' ') : String(value)
 }
 
-if (import.meta.main) writeFileSync('docs/reference/limits.md', await limitsPage())
+/** The page of transports with its table of settings as they are in `src/net/settings.ts`. */
+export function withSettings(page: string): string {
+  const rows = Object.entries(SETTINGS).map(([name, spec]) => {
+    const bounds =
+      'min' in spec ? `${spec.min} to ${spec.max}` : 'choices' in spec ? spec.choices.join(', ') : 'true, false'
+    return `| \`${name}\` | ${spec.default} | ${bounds} | ${spec.why} |\n`
+  })
+  return page.replace(/(\| setting \| default \| bounds \| why \|\n\|[-|]+\|\n)(?:\|.*\n)*/, `$1${rows.join('')}`)
+}
+
+if (import.meta.main) {
+  writeFileSync('docs/reference/limits.md', await limitsPage())
+  const transports = 'docs/reference/transports.md'
+  writeFileSync(transports, withSettings(readFileSync(transports, 'utf8')))
+}

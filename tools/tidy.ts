@@ -21,7 +21,8 @@ const BANNED_IN_SOURCE: readonly Ban[] = [
   ],
   [/\bMath\.random\(/, 'draw from the Random you were given, so a seed replays the run'],
   [/\bsetInterval\(/, 'use repeat() from #base: it stops with its AbortSignal'],
-  [/\bsetTimeout\(|node:timers/, 'use Clock.after() or sleep() from #base, so a test can own the timer'],
+  // A socket's own limit on silence is not a timer of ours.
+  [/(?<!socket\.)\bsetTimeout\(|node:timers/, 'use Clock.after() or sleep() from #base, so a test can own the timer'],
 ]
 
 /** Refused in tests too. */

@@ -254,6 +254,10 @@ export const ALLOWED_PEERS_MAX = 1_024
 
 /** Received bytes that wait inside one WebSocket connection whose reader pauses; it is closed beyond. */
 export const WEBSOCKET_READ_BYTES_MAX = 32 * 1024 * 1024
+
+/** Bytes of one WebSocket message that a listener takes: ours are 128 KiB at most. */
+export const WEBSOCKET_MESSAGE_BYTES_MAX = 1024 * 1024
+
 /** Bytes of a carried stream that were sent and not taken by the other side's user: then its writer has to wait. */
 export const CARRIED_WINDOW_BYTES_MAX = 2 * 1024 * 1024
 
@@ -307,6 +311,3 @@ export const CARRIED_ENDED_MAX = 256
 
 /** Carriers for streams that nobody here knows, in one session, before that counts as guessing. */
 export const CARRIED_UNKNOWN_MAX = 512
-
-/** Bytes of one WebSocket message that a listener takes: ours are 128 KiB at most. */
-export const WEBSOCKET_MESSAGE_BYTES_MAX = 1024 * 1024
