@@ -118,11 +118,12 @@ describe('attack: relay', () => {
     const { host, address } = await behind(test)
     const other = await stranger(test)
     await other.connect(address)
-    host.handle(PROTOCOLS.stage, async stream => {
+    // Of a protocol whose streams end with their connection.
+    host.handle(PROTOCOLS.json, async stream => {
       for await (const _ of stream.received);
     })
     const left = [host, other].map(end => nextEvent(end, event => event.kind === 'left'))
-    const stream = await other.open(host.id, PROTOCOLS.stage)
+    const stream = await other.open(host.id, PROTOCOLS.json)
     const flood = async (): Promise<void> => {
       for (let sent = 0; sent < 4 * RELAY_CIRCUIT_BYTES_MAX; sent += 16 * 1024) {
         if (!stream.send(new Uint8Array(16 * 1024))) await stream.drained()

@@ -12,9 +12,11 @@ import {
   RELAY_INCOMING_PER_SECOND,
   RELAY_RESERVE_BURST,
   RELAY_RESERVE_REFILL_MS,
+  RELAY_STRANGER_CONNECT_BURST,
+  RELAY_STRANGER_CONNECT_REFILL_MS,
 } from './limits.ts'
 
-type Asked = { readonly reserve: TokenBucket; readonly connect: TokenBucket; readonly incoming: TokenBucket }
+type Asked = Readonly<Record<'reserve' | 'connect' | 'connectAsStranger' | 'incoming', TokenBucket>>
 
 export class RelayAsks {
   readonly #clock: Clock
@@ -56,6 +58,11 @@ export class RelayAsks {
     return {
       reserve: new TokenBucket(deps, { tokensMax: RELAY_RESERVE_BURST, perSecond: 1000 / RELAY_RESERVE_REFILL_MS }),
       connect: new TokenBucket(deps, { tokensMax: RELAY_CONNECT_BURST, perSecond: RELAY_CONNECTS_PER_SECOND }),
+      // The caps of a stranger's circuit are worth what the next circuit costs.
+      connectAsStranger: new TokenBucket(deps, {
+        tokensMax: RELAY_STRANGER_CONNECT_BURST,
+        perSecond: 1000 / RELAY_STRANGER_CONNECT_REFILL_MS,
+      }),
       incoming: new TokenBucket(deps, { tokensMax: RELAY_INCOMING_BURST, perSecond: RELAY_INCOMING_PER_SECOND }),
     }
   }

@@ -54,11 +54,17 @@ export const RELAY_RESERVE_BURST = 30
 /** Time in which a peer regains one of these, in milliseconds. */
 export const RELAY_RESERVE_REFILL_MS = 2 * 60 * 1000
 
-/** Circuits that one peer may ask for at once. */
+/** Circuits that one trusted peer may ask for at once. */
 export const RELAY_CONNECT_BURST = 32
 
-/** Circuits that one peer may ask for in a second after that. */
+/** Circuits that one trusted peer may ask for in a second after that. */
 export const RELAY_CONNECTS_PER_SECOND = 1
+
+/** Circuits that one stranger may ask for at once. */
+export const RELAY_STRANGER_CONNECT_BURST = 16
+
+/** Time in which a stranger regains one of these, in milliseconds: circuits in a row carry no more than 9 KiB a second. */
+export const RELAY_STRANGER_CONNECT_REFILL_MS = 15_000
 
 /** Circuits that one relay may bring to us at once. */
 export const RELAY_INCOMING_BURST = 64

@@ -181,11 +181,12 @@ describe('net / relay', () => {
     const { r, b, address } = await behindRelay(test)
     const a = await hidden(test)
     await a.connect(address)
-    b.handle(PROTOCOLS.stage, async stream => {
+    // Of a protocol whose streams end with their connection.
+    b.handle(PROTOCOLS.json, async stream => {
       for await (const _ of stream.received);
     })
     const left = [a, b].map(host => nextEvent(host, event => event.kind === 'left'))
-    const stream = await a.open(b.id, PROTOCOLS.stage)
+    const stream = await a.open(b.id, PROTOCOLS.json)
     const sending = (async () => {
       for (let index = 0; index < 100; index++) if (!stream.send(new Uint8Array(16 * 1024))) await stream.drained()
       await stream.close()

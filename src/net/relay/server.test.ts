@@ -14,6 +14,7 @@ import {
   RELAY_LINGER_MS,
   RELAY_RESERVE_BURST,
   RELAY_RESERVE_REFILL_MS,
+  RELAY_STRANGER_CONNECT_BURST,
 } from './limits.ts'
 import { RelayStream } from './relay-stream.ts'
 import { RelayServer, type RelayServerOptions } from './server.ts'
@@ -151,10 +152,18 @@ describe('net / relay / server', () => {
     assert.equal(await bench.answer('b', { type: 'reserve' }), 'rate')
     bench.clock.advance(RELAY_RESERVE_REFILL_MS)
     assert.notEqual(await bench.answer('b', { type: 'reserve' }), 'rate')
-    for (let index = 0; index < RELAY_CONNECT_BURST; index++) {
-      assert.equal(await bench.answer('a', { type: 'connect', peer: 'nobody' }), 'no-reservation')
+    const ofTrusted = new Bench()
+    ofTrusted.trusted.add('a')
+    for (const [asked, burst] of [
+      [bench, RELAY_STRANGER_CONNECT_BURST],
+      [ofTrusted, RELAY_CONNECT_BURST],
+    ] as const) {
+      asked.clock.advance(RELAY_RESERVE_REFILL_MS * RELAY_RESERVE_BURST)
+      for (let index = 0; index < burst; index++) {
+        assert.equal(await asked.answer('a', { type: 'connect', peer: 'nobody' }), 'no-reservation')
+      }
+      assert.equal(await asked.answer('a', { type: 'connect', peer: 'nobody' }), 'rate')
     }
-    assert.equal(await bench.answer('a', { type: 'connect', peer: 'nobody' }), 'rate')
   })
 
   it('makes a circuit by peer id or by session id, once the target has accepted', async () => {

@@ -200,8 +200,8 @@ export class RelayServer {
   }
 
   async #connect(stream: RelayStream, message: Extract<RelayMessage, { type: 'connect' }>): Promise<void> {
-    const refused = this.#mayAsk(stream.peer, 'connect')
     const from = this.#deps.applicant(stream.peer)
+    const refused = this.#mayAsk(stream.peer, from?.isTrusted === true ? 'connect' : 'connectAsStranger')
     if (refused !== undefined || from === undefined) return this.#refuse(stream, refused ?? { reason: 'loop' })
     if (message.peer === this.#deps.self) return this.#refuse(stream, { reason: 'loop' })
     const to = this.#book.find(message)
@@ -287,7 +287,7 @@ export class RelayServer {
     await endWith(this.#deps.clock, stream, { type: 'refused', reason, ...facts })
   }
 
-  #mayAsk(peer: string, what: 'reserve' | 'connect'): Refused | undefined {
+  #mayAsk(peer: string, what: 'reserve' | 'connect' | 'connectAsStranger'): Refused | undefined {
     const reason = this.refusal
     if (reason !== undefined) return { reason }
     const retryAfterMs = this.#asks.take(peer, what)
