@@ -19,6 +19,7 @@ export const LAYERS: Readonly<Record<string, number>> = {
   engine: 4,
   mainline: 4,
   pipeline: 5,
+  discovery: 5,
   node: 6,
   api: 7,
   cli: 7,

@@ -11,6 +11,10 @@ export const PROTOCOLS = {
   stage: '/koinon/stage/1',
   /** Attachments of messages, in chunks. Sealed by the session. */
   bulk: '/koinon/bulk/1',
+  /** Identities and known peers, right after a peer has joined and now and then. */
+  exchange: '/koinon/exchange/1',
+  /** Signed announcements of services: told, and asked for. */
+  services: '/koinon/services/1',
   /** The protocol of the systems before: a length and JSON. */
   json: '/json-message/1.0',
 } as const
