@@ -96,6 +96,9 @@ export const FILTER_BITS_PER_PEER = 10
 /** Bytes of a signed peer record. */
 export const RECORD_BYTES_MAX = 3 * 1024
 
+/** How long our own record is good for; a new one is made four times as often. */
+export const OWN_RECORD_LIFE_MS = 24 * HOUR_MS
+
 /** Characters of the topic that nodes of one network share. */
 export const TOPIC_CHARS_MAX = 64
 
@@ -109,6 +112,9 @@ export const ROUND_EXCHANGES_MAX = 3
 
 /** Connected peers that are enough: then nobody is dialled for the sake of discovery. A setting, as above. */
 export const PEERS_WANTED = 24
+
+/** Connected peers from which on the host is nearly full. A setting, as above: eight below what the host takes. */
+export const PEERS_CROWDED = 56
 
 /** Steps from a peer that we met on our own account to one that is dialled because of it. A setting, as above. */
 export const DISCOVERY_DEPTH_MAX = 6

@@ -21,6 +21,11 @@ export interface DiscoveryHost {
   connect(address: string, options?: AbortOptions): Promise<string>
   /** Multiaddrs of ours that others can dial. */
   addresses(): readonly string[]
+  /**
+   * Lets go of a connection that nothing uses, so that a newcomer finds a place. @returns whether it did
+   * @default connections are never let go, and a full node refuses newcomers
+   */
+  release?(peer: string): boolean
 }
 
 /** What discovery uses of Kademlia: provider records, and records of one kind under the peer that signs them. */
