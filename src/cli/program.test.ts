@@ -64,6 +64,9 @@ class EchoNode implements KoinonNode {
   plan = (): never => assert.fail('not planned here')
   status = (): NodeStatus => status
   commands = (): readonly never[] => []
+  find = async function* () {
+    yield* [] as never[]
+  }
   ask = async (): Promise<{ readonly body: unknown }> => ({ body: {} })
   rotateKey = async (): Promise<{ readonly from: string; readonly to: string }> => ({ from: 'a', to: 'b' })
   health = (): { readonly ok: boolean } => ({ ok: true })
@@ -190,6 +193,9 @@ test('wrong usage is one sentence on standard error and exit code 2', async t =>
     ['ask', 'bob', 'ECHO', '{'],
     ['ask', 'bob', 'ECHO', '--attach', '/nowhere/at/all'],
     ['ask', 'bob', 'ECHO', '--timeout', '0'],
+    ['find'],
+    ['find', 'Not A Name'],
+    ['find', 'stage', '--timeout', '0'],
     ['up', '--unknown'],
     ['up', 'surplus'],
     ['run'],
@@ -217,6 +223,7 @@ test('commands that need a node say in one sentence that there is none, and exit
     ['run', 'some-model', 'Hi'],
     ['ask', 'bob', 'ECHO'],
     ['ask', '--list'],
+    ['find', 'stage'],
   ]) {
     const { deps, stdout, stderr, dataDir } = bench(t)
     assert.equal(await runCli(deps, args), 3, args.join(' '))

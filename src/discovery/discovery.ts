@@ -353,7 +353,7 @@ class Node implements Discovery {
         identity,
         peers: this.#known,
         known: () => this.#known.all(),
-        isConnected: peer => this.#isConnected(peer),
+        connected: () => new Set(host.peers().map(({ id }) => id)),
         onFault,
         onExchanged: (peer, exchanged, learned) => this.#onExchanged(peer, exchanged, learned),
       },
@@ -444,7 +444,7 @@ class Node implements Discovery {
   #onExchanged(peer: string, exchanged: Exchanged, learned: readonly KnownPeer[]): void {
     const { sentBytes, receivedBytes } = exchanged
     this.#exchanges++
-    this.#settled.add(peer)
+    if (this.#isConnected(peer)) this.#settled.add(peer)
     this.#lastExchange = { peer, sentBytes, receivedBytes, at: this.#deps.clock.now() }
     this.#explorer.add(learned.map(row => ({ peer: row.peer, source: peer })))
     this.#emit({ kind: 'exchanged', peer, sentBytes, receivedBytes, learned: learned.length })

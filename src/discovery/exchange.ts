@@ -27,7 +27,8 @@ export type ExchangeDeps = {
   readonly identity: () => OwnIdentity
   /** Whom we know, ourselves not among them. */
   readonly known: () => readonly KnownPeer[]
-  readonly isConnected: (peer: string) => boolean
+  /** Ids of the peers that are connected. */
+  readonly connected: () => ReadonlySet<string>
 }
 
 export type ExchangeOptions = {
@@ -108,18 +109,19 @@ function wellKnown(peers: readonly KnownPeer[], wantsRecords: boolean, now: numb
 /** Whom the other lacks: those connected to us first, then in any order, so that news is not always the same. */
 function choosePeers(deps: ExchangeDeps, hello: ExchangeHello, receiver: string): ToldPeer[] {
   const now = deps.clock.now()
+  const connected = deps.connected()
   const lacking = deps.known().filter(({ peer, publicKey, record }) => {
     if (peer === receiver || isKnownTo(hello.filter, publicKey)) return false
     return !hello.wantsRecords || (record !== undefined && record.expiresAt > now)
   })
-  const ranked = lacking.map(peer => ({ peer, rank: (deps.isConnected(peer.peer) ? 0 : 2 ** 32) + deps.random.uint32() }))
+  const ranked = lacking.map(peer => ({ peer, rank: (connected.has(peer.peer) ? 0 : 2 ** 32) + deps.random.uint32() }))
   return ranked
     .sort((a, b) => a.rank - b.rank)
     .slice(0, EXCHANGE_PEERS_MAX)
     .map(({ peer: { publicKey, dhtNodeId, isRelay, lastSeen, record, peer } }) => ({
       publicKey,
       isRelay,
-      ageMs: deps.isConnected(peer) ? 0 : Math.max(0, now - lastSeen),
+      ageMs: connected.has(peer) ? 0 : Math.max(0, now - lastSeen),
       ...(dhtNodeId === undefined ? {} : { dhtNodeId }),
       ...(record === undefined || !hello.wantsRecords ? {} : { record }),
     }))
