@@ -1,7 +1,8 @@
 /** When metadata is published, over a simulated day: the plan alone, then the publisher with a network in memory. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ManualClock, silentLogger } from '#base'
+import { silentLogger } from '#base'
+import { CountingClock } from '../../test/support/counting-clock.ts'
 import { DiscoveryError } from './errors.ts'
 import { PUBLISH_GAP_MS, PUBLISH_RETRY_MS_MIN, REPUBLISH_MS } from './limits.ts'
 import { MetadataPublisher } from './metadata-publisher.ts'
@@ -77,28 +78,6 @@ test('changes while publishing, failures and newer values lead back to due', () 
   assert.equal(plan.begin(300_000, UNIX).sequence, 10)
 })
 
-/** Counts what waits, so that a leak of timers is seen. */
-class CountingClock extends ManualClock {
-  timers = 0
-
-  override after(delayMs: number, action: () => void): () => void {
-    let isOver = false
-    const end = (): void => {
-      if (!isOver) this.timers--
-      isOver = true
-    }
-    this.timers++
-    const cancel = super.after(delayMs, () => {
-      end()
-      action()
-    })
-    return () => {
-      end()
-      cancel()
-    }
-  }
-}
-
 const turns = async (): Promise<void> => {
   for (let i = 0; i < 20; i++) await new Promise(resolve => setImmediate(resolve))
 }
@@ -127,7 +106,7 @@ test('a day: every half hour under the same number, at once on a change, and no 
     clock.advance(step)
     publisher.update(PUBLIC)
     await turns()
-    assert.ok(clock.timers <= 1, `${clock.timers} timers`)
+    assert.ok(clock.pending <= 1, `${clock.pending} timers`)
   }
   assert.equal(puts.length, 49)
   for (const [i, { at, sequence }] of puts.entries()) assert.deepEqual([at, sequence], [i * REPUBLISH_MS, 0])
@@ -151,5 +130,5 @@ test('a day: every half hour under the same number, at once on a change, and no 
   await turns()
   assert.equal(puts.at(-1)?.sequence, 31, 'somebody with our key was ahead of us')
   await publisher.stop()
-  assert.equal(clock.timers, 0)
+  assert.equal(clock.pending, 0)
 })

@@ -2,10 +2,11 @@
  * Hosts in memory for discovery: nodes that reach one another by address, over in-memory streams, on a clock that the
  * test drives. What a host can do here, the network's host does with sockets.
  */
-import { type ByteStream, createStreamPair, ManualClock, type Random, seededRandom, silentLogger } from '#base'
+import { type ByteStream, createStreamPair, type Random, seededRandom, silentLogger } from '#base'
 import { createDiscovery, type Discovery, type DiscoveryDeps, type DiscoveryHost, type DiscoveryOptions } from '#discovery'
 import { identityOfSecret, type NodeIdentity } from '#identity'
 import type { ProtocolId } from '#wire'
+import { CountingClock } from './counting-clock.ts'
 
 type PeerListener = Parameters<DiscoveryHost['onPeer']>[0]
 type Handler = (stream: ByteStream) => void | Promise<void>
@@ -102,7 +103,7 @@ export type SwarmNode = {
 }
 
 export type MemorySwarm = {
-  readonly clock: ManualClock
+  readonly clock: CountingClock
   readonly random: Random
   readonly nodes: SwarmNode[]
   /** A node, not started. */
@@ -117,7 +118,7 @@ export function identityOf(random: Random): NodeIdentity {
 }
 
 export function createMemorySwarm(seed: number): MemorySwarm {
-  const clock = new ManualClock(1_700_000_000_000)
+  const clock = new CountingClock(1_700_000_000_000)
   const random = seededRandom(seed)
   const world = new Map<string, MemoryHost>()
   const nodes: SwarmNode[] = []
