@@ -3,7 +3,14 @@ import { z } from 'zod'
 import type { KeySource } from '#keyring'
 import type { KeyRotationRequest } from '#node'
 import { fromBase64, fromDagJson } from '#node'
-import { type CompletionRequest, type FindRequest, PENALTY_TOKENS_MAX, STOP_TEXTS_MAX, TOKEN_ID_MAX, TOP_LOGPROBS_MAX } from '#wire'
+import {
+  type CompletionRequest,
+  type FindRequest,
+  PENALTY_TOKENS_MAX,
+  STOP_TEXTS_MAX,
+  TOKEN_ID_MAX,
+  TOP_LOGPROBS_MAX,
+} from '#wire'
 import { ASK_MS_MAX, FIND_MS_MAX } from './limits.ts'
 
 const tokens = z.custom<readonly number[]>(

@@ -64,7 +64,7 @@ async function find(deps: CliDeps, service: string, flags: FindFlags): Promise<v
 const VIA = { self: 'this node', peer: 'a peer', kad: 'Kademlia', mainline: 'Mainline' } as const
 
 /** "…q1Zk9fQx  stage  Storyteller 0-4 of 8  2fcbfd6bcba3  via a peer  /ip4/…": what is not known is left out. */
-export function renderFound(found: FoundServiceSummary, paint: Paint): string {
+function renderFound(found: FoundServiceSummary, paint: Paint): string {
   const { peer, service, model, modelName, layers, layerCount, addresses, via } = found
   const of = layerCount === undefined ? '' : ` of ${layerCount}`
   const parts = [

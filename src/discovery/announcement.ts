@@ -57,7 +57,8 @@ const schema = z.strictObject({
 
 /** @throws DiscoveryError DISCOVERY_ANNOUNCEMENT_INVALID */
 export function assertServices(services: readonly Service[]): void {
-  if (schema.shape.services.safeParse(services).success && encode(services).byteLength < ANNOUNCEMENT_BYTES_MAX - 512) return
+  if (schema.shape.services.safeParse(services).success && encode(services).byteLength < ANNOUNCEMENT_BYTES_MAX - 512)
+    return
   throw new DiscoveryError(
     { code: 'DISCOVERY_ANNOUNCEMENT_INVALID' },
     `at most ${SERVICES_MAX} services are announced; their names have lower-case letters, digits, dots and dashes`,

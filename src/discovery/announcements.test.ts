@@ -35,7 +35,11 @@ test('an announcement is its signer’s, in force, and in one form', async () =>
     (await sign({ services: [{ service: 'Not A Name' }] })).bytes,
     (await sign({ services: [{ ...STAGE, layers: { first: 4, last: 4 } }] })).bytes,
     (await sign({ services: Array.from({ length: 33 }, () => ({ service: 'a' })) })).bytes,
-    await signEnvelope(signer, 'koinon/services/1', encode({ expiresAt: NOW + 1, peer: 'me', sequence: 1, services: [] })),
+    await signEnvelope(
+      signer,
+      'koinon/services/1',
+      encode({ expiresAt: NOW + 1, peer: 'me', sequence: 1, services: [] }),
+    ),
     await signEnvelope(signer, 'koinon/services/2', encode({})),
   ]
   for (const [i, bytes] of wrongs.entries()) {
@@ -46,8 +50,13 @@ test('an announcement is its signer’s, in force, and in one form', async () =>
 
 test('services are checked before they are announced, and matched by id, prefix or name', () => {
   assert.throws(() => assertServices([{ service: 'UPPER' }]), { code: 'DISCOVERY_ANNOUNCEMENT_INVALID' })
-  assert.throws(() => assertServices(Array.from({ length: 33 }, () => STAGE)), { code: 'DISCOVERY_ANNOUNCEMENT_INVALID' })
-  const queries = [undefined, MODEL, 'abababab', 'Storyteller'].map(model => ({ service: 'stage', ...(model && { model }) }))
+  assert.throws(() => assertServices(Array.from({ length: 33 }, () => STAGE)), {
+    code: 'DISCOVERY_ANNOUNCEMENT_INVALID',
+  })
+  const queries = [undefined, MODEL, 'abababab', 'Storyteller'].map(model => ({
+    service: 'stage',
+    ...(model && { model }),
+  }))
   for (const query of queries) assert.ok(isAnswerTo(STAGE, query), JSON.stringify(query))
   for (const model of ['abab', 'cdcdcdcd', 'story']) assert.ok(!isAnswerTo(STAGE, { service: 'stage', model }), model)
   assert.ok(!isAnswerTo(STAGE, { service: 'embed' }))

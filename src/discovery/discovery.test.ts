@@ -2,12 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, it, test } from 'node:test'
 import type { FoundService, KadRecords, KnownPeerStore } from '#discovery'
-import {
-  createMemorySwarm,
-  identityOf,
-  type MemorySwarm,
-  type SwarmNode,
-} from '../../test/support/discovery-swarm.ts'
+import { createMemorySwarm, identityOf, type MemorySwarm, type SwarmNode } from '../../test/support/discovery-swarm.ts'
 import type { StoredPeer } from './types.ts'
 
 const SEED = 20_261_121
@@ -122,7 +117,8 @@ describe(`ten nodes and one bootstrap address, without any DHT (seed ${SEED})`, 
     for (const node of swarm.nodes) node.host.die()
     const later = createMemorySwarm(SEED + 1)
     // The same addresses in the same order; the first one does not come back.
-    for (const [i, { identity }] of swarm.nodes.entries()) later.add({ store: stores[i] ?? assert.fail() }, {}, identity)
+    for (const [i, { identity }] of swarm.nodes.entries())
+      later.add({ store: stores[i] ?? assert.fail() }, {}, identity)
     const [gone = assert.fail(), ...rest] = later.nodes
     gone.host.die()
     for (const { discovery } of rest) discovery.start()
@@ -214,7 +210,9 @@ test('a day leaves no timers, streams or tables behind, whoever comes and goes',
   const swarm = createMemorySwarm(9)
   const store = new MemoryStore()
   const node = swarm.add({ store }, { roundExchangesMax: 1 })
-  const guests = Array.from({ length: 3 }, () => swarm.add({}, { intervalMs: 5 * MINUTE_MS, announceMs: 5 * MINUTE_MS }))
+  const guests = Array.from({ length: 3 }, () =>
+    swarm.add({}, { intervalMs: 5 * MINUTE_MS, announceMs: 5 * MINUTE_MS }),
+  )
   for (const { discovery } of swarm.nodes) discovery.start()
   node.discovery.announce([{ service: 'stage', model: MODEL }])
   for (let hour = 0; hour < 24; hour++) {

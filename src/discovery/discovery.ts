@@ -1,15 +1,14 @@
 /** Discovery as a whole: builds its parts, and turns the rounds in which peers are met, asked and forgotten. */
-import { type ByteStream, type CancelTimer, type Clock, type Logger, type Random } from '#base'
-import type { KeyProvider } from '#identity'
-import type { MainlineNode } from '#mainline'
+import type { ByteStream, CancelTimer } from '#base'
 import { AnnouncementTable } from './announcement-table.ts'
 import { Announcer } from './announcer.ts'
 import { planDial, type DialPlan } from './dial-plan.ts'
 import { DiscoveryError, isFault, type PeerFault, stopped } from './errors.ts'
 import { Exchanger } from './exchanger.ts'
 import type { Exchanged } from './exchange.ts'
-import { Explorer, type ExplorerOptions } from './explorer.ts'
+import { Explorer } from './explorer.ts'
 import { findServices } from './find.ts'
+import type { Discovery, DiscoveryDeps, DiscoveryOptions, DiscoveryStatus } from './discovery-types.ts'
 import { DEFAULT_TOPIC } from './keys.ts'
 import { KnownPeers, type KnownPeer } from './known-peers.ts'
 import {
@@ -27,114 +26,9 @@ import { MetadataPublisher } from './metadata-publisher.ts'
 import { OwnRecord } from './own-record.ts'
 import { PeerRates } from './peer-rates.ts'
 import type { VersionedMetadata } from './peer-metadata.ts'
-import type { OwnFacts, PublishState } from './publish-state.ts'
 import { Rendezvous } from './rendezvous.ts'
 import { answer } from './service-stream.ts'
-import type {
-  AbortOptions,
-  DiscoveryEvent,
-  DiscoveryHost,
-  FoundService,
-  KadRecords,
-  KnownPeerStore,
-  Service,
-  ServiceQuery,
-} from './types.ts'
-
-export type DiscoveryDeps = {
-  readonly clock: Clock
-  readonly random: Random
-  readonly log: Logger
-  /** Signs as the peer id of the host. */
-  readonly signer: KeyProvider
-  readonly host: DiscoveryHost
-  /** Where known peers outlive a restart. @default nowhere */
-  readonly store?: KnownPeerStore
-  /** Started and stopped by its owner. */
-  readonly mainline?: MainlineNode
-  readonly kad?: KadRecords
-  /** What is true of this node now. Called in every round, and whenever `factsChanged` is. */
-  readonly facts: () => OwnFacts
-  /** What a peer did wrong: what it costs is decided elsewhere. */
-  readonly onFault?: (peer: string, fault: PeerFault) => void
-}
-
-export type DiscoveryOptions = ExplorerOptions & {
-  /** Who is to meet whom: only nodes of the same topic tell each other of peers. @default 'koinon-mesh' */
-  readonly topic?: string
-  /** @default 30 s */
-  readonly intervalMs?: number
-  /** @default 30 min */
-  readonly republishMs?: number
-  /** @default 60 s */
-  readonly announceMs?: number
-  /** Known peers in one exchange. @default 50, which is also the most */
-  readonly exchangePeersMax?: number
-  /** Exchanges that one round begins. @default 3 */
-  readonly roundExchangesMax?: number
-  /** Known peers that are kept. @default 2000 */
-  readonly knownPeersMax?: number
-  /** How long metadata of others is used before it is fetched again. @default 5 min */
-  readonly metadataFreshMs?: number
-  /** With more connected peers than this, the one that has been here longest and is idle is let go. @default 56 */
-  readonly peersCrowded?: number
-  /** Whether the topic is announced and looked up in the DHTs. @default true */
-  readonly meetsStrangers?: boolean
-}
-
-export type DiscoveryStatus = {
-  readonly isRunning: boolean
-  readonly topic: string
-  readonly knownPeers: number
-  /** Of these, peers that this node has met. */
-  readonly metPeers: number
-  readonly knownRelays: number
-  /** Peers that wait to be dialled, or are being dialled. */
-  readonly dials: number
-  readonly exchanges: number
-  readonly lastExchange?: {
-    readonly peer: string
-    readonly sentBytes: number
-    readonly receivedBytes: number
-    /** Unix milliseconds. */
-    readonly at: number
-  }
-  readonly faults: number
-  readonly metadata: { readonly state: PublishState['kind']; readonly sequence?: number; readonly cached: number }
-  readonly announcements: number
-  /** Contacts in the tables of Mainline; undefined: without it. */
-  readonly mainlineContacts?: number
-  readonly hasKad: boolean
-}
-
-export interface Discovery {
-  /** Serves its protocols and begins the first round. Once. */
-  start(): void
-  /** Resolves when no stream, dial, query or timer is left. Idempotent. */
-  stop(): Promise<void>
-  /** The facts about this node have changed: what is published follows at once. */
-  factsChanged(): void
-  /**
-   * Replaces the services that this node announces.
-   * @throws DiscoveryError DISCOVERY_ANNOUNCEMENT_INVALID, DISCOVERY_STOPPED
-   */
-  announce(services: readonly Service[]): void
-  /**
-   * Results as they come in, each once. Leaving the loop ends the search.
-   * @throws DiscoveryError DISCOVERY_STOPPED, DISCOVERY_BUSY; the signal's reason
-   */
-  find(query: ServiceQuery, options?: AbortOptions & { readonly timeoutMs?: number }): AsyncIterable<FoundService>
-  /** How a peer is to be reached now (NET-16). @throws DiscoveryError DISCOVERY_STOPPED, DISCOVERY_BUSY; the signal's reason */
-  plan(peer: string, options?: AbortOptions): Promise<DialPlan>
-  /** Metadata of many peers at once, as the answers come in. */
-  metadata(
-    peers: readonly string[],
-    options?: AbortOptions,
-  ): AsyncIterable<readonly [peer: string, found: VersionedMetadata]>
-  known(): readonly KnownPeer[]
-  status(): DiscoveryStatus
-  onEvent(listener: (event: DiscoveryEvent) => void): void
-}
+import type { AbortOptions, DiscoveryEvent, FoundService, Service, ServiceQuery } from './types.ts'
 
 /** Makes discovery over a host; with no DHT at all, peers are found by one another and by what is remembered of them. */
 export function createDiscovery(deps: DiscoveryDeps, options: DiscoveryOptions = {}): Discovery {
@@ -199,7 +93,14 @@ class Node implements Discovery {
     this.#rendezvous = new Rendezvous({ clock, log, topic: this.#topic, host, kad, mainline, tcpPort })
     this.#table = new AnnouncementTable({ clock })
     this.#announcer = new Announcer(
-      { ...deps, kad, mainline, table: this.#table, tcpPort, onAnnounced: sequence => this.#emit({ kind: 'announced', sequence }) },
+      {
+        ...deps,
+        kad,
+        mainline,
+        table: this.#table,
+        tcpPort,
+        onAnnounced: sequence => this.#emit({ kind: 'announced', sequence }),
+      },
       { topic: this.#topic, ...(options.announceMs === undefined ? {} : { announceMs: options.announceMs }) },
     )
     this.#serviceRates = new PeerRates(clock, { tokensMax: SERVICE_BURST_MAX, refillS: SERVICE_REFILL_S })
@@ -397,7 +298,10 @@ class Node implements Discovery {
     }
     const connected = host.peers().map(({ id }) => id)
     for (const peer of connected) this.#known.seen(peer)
-    const chosen = shuffled(connected, random.uint32.bind(random)).slice(0, this.#options.roundExchangesMax ?? ROUND_EXCHANGES_MAX)
+    const chosen = shuffled(connected, random.uint32.bind(random)).slice(
+      0,
+      this.#options.roundExchangesMax ?? ROUND_EXCHANGES_MAX,
+    )
     for (const peer of chosen) void this.#exchanger.begin(peer)
     this.#explorer.newRound()
     if (this.#explorer.isHungry) this.#explorer.add(this.#candidates(new Set(connected)))

@@ -16,23 +16,20 @@ export class DiscoveryError extends KoinonError<DiscoveryFault> {
   override readonly name = 'DiscoveryError'
 }
 
-/** What a peer, or something that a peer has published, did wrong. */
+/**
+ * What a peer, or something that it has published, did wrong: metadata that does not parse or is not its own; a message
+ * that does not parse or is out of turn; ids that do not follow from the key; a peer record that does not hold; an
+ * announcement that does not hold, or two under one number; more messages than a peer may send.
+ */
 export type PeerFault = {
-  readonly code: /** Metadata that does not parse, or contradicts itself. */
+  readonly code:
     | 'DISCOVERY_METADATA_MALFORMED'
-    /** Metadata under another key, or not signed by it. */
     | 'DISCOVERY_METADATA_SIGNER'
-    /** A message that does not parse, is too long, or is out of turn. */
     | 'DISCOVERY_MALFORMED'
-    /** Ids that do not follow from the key, or a key that is not the peer's. */
     | 'DISCOVERY_IDENTITY'
-    /** A signed peer record that does not hold. */
     | 'DISCOVERY_RECORD'
-    /** An announcement that is malformed, not signed by its peer, or good for too long. */
     | 'DISCOVERY_ANNOUNCEMENT'
-    /** Two announcements of one peer with the same number and different contents. */
     | 'DISCOVERY_ANNOUNCEMENT_CONFLICT'
-    /** More messages than a peer may send. */
     | 'DISCOVERY_FLOOD'
   /** For people. */
   readonly what: string
@@ -42,6 +39,6 @@ export function stopped(): DiscoveryError {
   return new DiscoveryError({ code: 'DISCOVERY_STOPPED' }, 'discovery is not running')
 }
 
-export function isFault<T extends object>(value: T | PeerFault): value is PeerFault {
+export function isFault(value: object): value is PeerFault {
   return 'code' in value && 'what' in value
 }

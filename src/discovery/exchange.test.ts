@@ -34,7 +34,14 @@ function party(over: { readonly wantsRecords?: boolean; readonly topic?: string 
     deps: {
       clock,
       random,
-      identity: () => ({ publicKey, nodeType: 'public', isRelay: true, topic, wantsRecords, dhtNodeId: random.bytes(20) }),
+      identity: () => ({
+        publicKey,
+        nodeType: 'public',
+        isRelay: true,
+        topic,
+        wantsRecords,
+        dhtNodeId: random.bytes(20),
+      }),
       known: () => peers.all(),
       connected: () => new Set(),
     },
@@ -52,7 +59,12 @@ function good(outcome: Exchanged | PeerFault): Exchanged {
   return outcome
 }
 
-const tellOf = (publicKey: Uint8Array): ToldPeer => ({ publicKey, isRelay: false, ageMs: 1_000, dhtNodeId: random.bytes(20) })
+const tellOf = (publicKey: Uint8Array): ToldPeer => ({
+  publicKey,
+  isRelay: false,
+  ageMs: 1_000,
+  dhtNodeId: random.bytes(20),
+})
 const keys = (count: number): Uint8Array[] =>
   Array.from({ length: count }, () => ed25519Signer(random.bytes(32)).publicKey)
 
@@ -201,7 +213,10 @@ test('who begins too many exchanges is told of as a flood, and refused', async (
     await exchange(them.deps, theirs, { signal: new AbortController().signal }).catch(() => undefined)
     await served
   }
-  assert.deepEqual(faults, Array.from({ length: 3 }, () => 'DISCOVERY_FLOOD'))
+  assert.deepEqual(
+    faults,
+    Array.from({ length: 3 }, () => 'DISCOVERY_FLOOD'),
+  )
   await exchanger.stop()
   assert.equal(exchanger.running, 0)
 })

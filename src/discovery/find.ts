@@ -101,7 +101,9 @@ class Search {
       if (announcement !== undefined && !isFault(announcement) && announcement.peer === peer) {
         this.#take(announcement, 'kad')
       } else {
-        const reached = await this.#connect(addresses.map(text => (text.includes('/p2p/') ? text : `${text}/p2p/${peer}`)))
+        const reached = await this.#connect(
+          addresses.map(text => (text.includes('/p2p/') ? text : `${text}/p2p/${peer}`)),
+        )
         if (reached === peer) await this.#ask(peer, 'kad')
       }
     })

@@ -1,12 +1,7 @@
 /** The policies that find peers: metadata in DHTs, known peers and their exchange, announcements and searches. */
-export { DiscoveryError, type DiscoveryFault, type PeerFault } from './errors.ts'
-export {
-  createDiscovery,
-  type Discovery,
-  type DiscoveryDeps,
-  type DiscoveryOptions,
-  type DiscoveryStatus,
-} from './discovery.ts'
+export type { DiscoveryFault, PeerFault } from './errors.ts'
+export { createDiscovery } from './discovery.ts'
+export type { Discovery, DiscoveryDeps, DiscoveryOptions, DiscoveryStatus } from './discovery-types.ts'
 export type { DialPlan } from './dial-plan.ts'
 export type { KnownPeer } from './known-peers.ts'
 export type { PeerMetadata, Place, RelayInUse, VersionedMetadata } from './peer-metadata.ts'

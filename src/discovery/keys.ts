@@ -2,9 +2,6 @@
 import { publicKeyOfPeer, sha1 } from '#crypto'
 import type { ServiceQuery } from './types.ts'
 
-/** Bytes of a stable id and of every key here. */
-export const KEY_BYTES = 20
-
 /** Who meets whom without further settings. */
 export const DEFAULT_TOPIC = 'koinon-mesh'
 

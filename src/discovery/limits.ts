@@ -187,9 +187,6 @@ export const ANNOUNCEMENTS_MAX = 1_000
 /** Announcements of others that a peer is told when it asks for a service. */
 export const ANSWERED_ANNOUNCEMENTS_MAX = 32
 
-/** Bytes of a question for a service. */
-export const SERVICE_QUESTION_BYTES_MAX = 1_024
-
 /** Messages about services that one peer may send at once; more are a flood. */
 export const SERVICE_BURST_MAX = 20
 

@@ -124,7 +124,7 @@ for (const count of [2, 10]) {
     it('find a service of one whom they do not know, by its announcement in the DHT', async () => {
       const [server = assert.fail()] = parties
       server.discovery.announce([{ service: 'embed' }])
-      await until(parties, 'announcement', () => (server.discovery.status().announcements > 0 ? true : false))
+      await until(parties, 'announcement', () => server.discovery.status().announcements > 0)
       const identity = identityOf(systemRandom)
       const stranger = new MemoryHost(identity.peer, '/ip4/127.0.0.1/tcp/20099', world)
       const { mainline } = parties.at(-1) ?? assert.fail()

@@ -7,7 +7,15 @@ import type { VersionedMetadata } from './peer-metadata.ts'
 
 const of = (sequence: number): VersionedMetadata => ({
   sequence,
-  metadata: { version: 1, timestamp: 0, nodeType: 'public', isRelay: false, addresses: [], protocols: [], capabilities: [] },
+  metadata: {
+    version: 1,
+    timestamp: 0,
+    nodeType: 'public',
+    isRelay: false,
+    addresses: [],
+    protocols: [],
+    capabilities: [],
+  },
 })
 
 test('metadata is fetched once while fresh, and its number never falls', async () => {
@@ -29,7 +37,13 @@ test('metadata is fetched once while fresh, and its number never falls', async (
 test('that a peer has none is remembered, for a shorter time', async () => {
   const clock = new ManualClock()
   let queries = 0
-  const cache = new MetadataCache({ clock, fetch: async () => void queries++ as undefined })
+  const cache = new MetadataCache({
+    clock,
+    fetch: async () => {
+      queries++
+      return undefined
+    },
+  })
   await cache.get('a')
   await cache.get('a')
   clock.advance(METADATA_ABSENT_MS)

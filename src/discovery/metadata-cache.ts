@@ -94,7 +94,10 @@ export class MetadataCache {
         if (next.done === true) return
         const peer = next.value
         const query = this.get(peer, options).catch(() => undefined) // A peer that cannot be asked about is left out.
-        waiting.set(peer, query.then(found => [peer, found] as const))
+        waiting.set(
+          peer,
+          query.then(found => [peer, found] as const),
+        )
       }
     }
     for (fill(); waiting.size > 0; fill()) {

@@ -7,11 +7,7 @@ import { publicKeyOfPeer } from '#crypto'
 import { type KeyProvider, openEnvelope, signEnvelope } from '#identity'
 import { type BencodeValue, decodeBencode, encodeBencode, MainlineError, type MainlineNode } from '#mainline'
 import { DiscoveryError, isFault, type PeerFault } from './errors.ts'
-import {
-  decodePeerMetadata,
-  encodePeerMetadata,
-  type VersionedMetadata,
-} from './peer-metadata.ts'
+import { decodePeerMetadata, encodePeerMetadata, type VersionedMetadata } from './peer-metadata.ts'
 import type { AbortOptions, KadRecords } from './types.ts'
 
 /** The kind of metadata among the records of a peer in Kademlia, and what it is signed as. */
@@ -92,7 +88,8 @@ async function fromKad(
     return { code: 'DISCOVERY_METADATA_SIGNER', what: 'metadata that its peer has not signed' }
   }
   const value = decodeBencode(opened.payload)
-  const { m, s } = typeof value === 'object' && !Array.isArray(value) && !(value instanceof Uint8Array) ? asDict(value) : {}
+  const { m, s } =
+    typeof value === 'object' && !Array.isArray(value) && !(value instanceof Uint8Array) ? asDict(value) : {}
   if (m === undefined || typeof s !== 'number' || s < 0) {
     return { code: 'DISCOVERY_METADATA_MALFORMED', what: 'metadata without a number' }
   }

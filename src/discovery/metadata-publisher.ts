@@ -65,8 +65,7 @@ export class MetadataPublisher {
         this.#isBusy = false
         this.#schedule()
       })
-    }
-    else this.#cancelTimer = this.#deps.clock.after(dueAt - now, () => this.#schedule())
+    } else this.#cancelTimer = this.#deps.clock.after(dueAt - now, () => this.#schedule())
   }
 
   async #publish(): Promise<void> {

@@ -51,7 +51,11 @@ test('every field of a wrong type, missing or out of range is a fault', () => {
     for (const wrong of wrongs) {
       const decoded = decodePeerMetadata({ ...dict, [key]: wrong })
       const isEmptyList = Array.isArray(wrong) && wrong.length === 0 && 'aco'.includes(key)
-      assert.equal(isFault(decoded), !(isEmptyList || (key === 't' && wrong === 70_000)), `${key}: ${String(wrong)}`)
+      assert.equal(
+        isFault(decoded),
+        !(isEmptyList || (key === 't' && wrong === 70_000)),
+        `${key}: ${JSON.stringify(wrong)}`,
+      )
     }
   }
   assert.ok(isFault(decodePeerMetadata({ ...dict, r: 1 })), 'a relay behind NAT')

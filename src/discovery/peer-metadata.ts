@@ -106,7 +106,10 @@ const schema = z
   .refine(({ n, r, u }) => (n === 1 ? u === undefined : r === 0), 'public nodes need no relay, and only they are one')
 
 /** The value that is put; what does not fit is left out: first capabilities, then protocols, then addresses. */
-export function encodePeerMetadata(metadata: PeerMetadata): { readonly value: BencodeValue; readonly bytes: Uint8Array } {
+export function encodePeerMetadata(metadata: PeerMetadata): {
+  readonly value: BencodeValue
+  readonly bytes: Uint8Array
+} {
   const lists = {
     capabilities: metadata.capabilities.filter(item => isText(item, METADATA_WORD_CHARS_MAX, WORD)),
     protocols: metadata.protocols.filter(item => isText(item, METADATA_WORD_CHARS_MAX, WORD)),

@@ -9,7 +9,11 @@ import { MetadataPublisher } from './metadata-publisher.ts'
 import type { VersionedMetadata } from './peer-metadata.ts'
 import { type OwnFacts, PublishPlan } from './publish-state.ts'
 
-const RELAY = { peer: '12D3KooWBmwkafWE2fqfzS96VoTZgpGp6aJsF4N7eATwBpvXNRMd', session: 's1', address: '/ip4/1.2.3.4/tcp/1' }
+const RELAY = {
+  peer: '12D3KooWBmwkafWE2fqfzS96VoTZgpGp6aJsF4N7eATwBpvXNRMd',
+  session: 's1',
+  address: '/ip4/1.2.3.4/tcp/1',
+}
 const PUBLIC: OwnFacts = {
   nodeType: 'public',
   isRelay: false,
@@ -90,7 +94,8 @@ test('a day: every half hour under the same number, at once on a change, and no 
     get: async () => stored,
     put: async (item: VersionedMetadata) => {
       puts.push({ at: clock.monotonic() - UNIX, sequence: item.sequence })
-      if (stored !== undefined && stored.sequence > item.sequence) throw new DiscoveryError({ code: 'DISCOVERY_METADATA_NEWER', sequence: stored.sequence }, 'newer')
+      if (stored !== undefined && stored.sequence > item.sequence)
+        throw new DiscoveryError({ code: 'DISCOVERY_METADATA_NEWER', sequence: stored.sequence }, 'newer')
       stored = item
       return 8
     },

@@ -14,7 +14,9 @@ export interface DiscoveryHost {
   readonly id: string
   /** Admitted peers that are connected. */
   peers(): readonly ConnectedPeer[]
-  onPeer(listener: (event: { readonly kind: 'joined' | 'changed' | 'left'; readonly peer: ConnectedPeer }) => void): void
+  onPeer(
+    listener: (event: { readonly kind: 'joined' | 'changed' | 'left'; readonly peer: ConnectedPeer }) => void,
+  ): void
   open(peer: string, protocol: ProtocolId, options?: AbortOptions): Promise<ByteStream>
   handle(protocol: ProtocolId, handler: (stream: ByteStream) => void | Promise<void>): void
   /** Dials a multiaddr, checks the identity and admits. @returns the peer id */

@@ -47,7 +47,8 @@ export function toNode(parts: NodeParts): KoinonNode {
     find: ({ timeoutMs, ...query }, { signal }) => {
       stopper.signal.throwIfAborted()
       const { discovery } = parts
-      if (discovery === undefined) throw new NodeError({ code: 'NODE_DISCOVERY_OFF' }, 'this node runs without discovery')
+      if (discovery === undefined)
+        throw new NodeError({ code: 'NODE_DISCOVERY_OFF' }, 'this node runs without discovery')
       return discovery.find(query, {
         signal: AbortSignal.any([signal, stopper.signal]),
         ...(timeoutMs === undefined ? {} : { timeoutMs }),

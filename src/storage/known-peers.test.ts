@@ -63,7 +63,8 @@ test('a row is replaced, but keeps when it was first seen', async t => {
 test('rows are bounded, small, and count as none where they are damaged', async t => {
   const { path, open } = place(t)
   const { stores, close } = open()
-  for (let n = 1; n <= KNOWN_PEERS_KEPT_MAX + 50; n++) stores.knownPeers.save(rowOf(n, { dhtNodeId: new Uint8Array(20) }))
+  for (let n = 1; n <= KNOWN_PEERS_KEPT_MAX + 50; n++)
+    stores.knownPeers.save(rowOf(n, { dhtNodeId: new Uint8Array(20) }))
   const kept = stores.knownPeers.load()
   assert.ok(kept.length <= KNOWN_PEERS_KEPT_MAX && kept.length > 0.9 * KNOWN_PEERS_KEPT_MAX, String(kept.length))
   assert.equal(kept[0]?.lastSeen, KNOWN_PEERS_KEPT_MAX + 50)

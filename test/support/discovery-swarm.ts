@@ -3,7 +3,13 @@
  * test drives. What a host can do here, the network's host does with sockets.
  */
 import { type ByteStream, createStreamPair, type Random, seededRandom, silentLogger } from '#base'
-import { createDiscovery, type Discovery, type DiscoveryDeps, type DiscoveryHost, type DiscoveryOptions } from '#discovery'
+import {
+  createDiscovery,
+  type Discovery,
+  type DiscoveryDeps,
+  type DiscoveryHost,
+  type DiscoveryOptions,
+} from '#discovery'
 import { identityOfSecret, type NodeIdentity } from '#identity'
 import type { ProtocolId } from '#wire'
 import { CountingClock } from './counting-clock.ts'
