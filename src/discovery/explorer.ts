@@ -13,6 +13,7 @@ import {
   DIALS_MAX,
   DIALS_WAITING_MAX,
   DISCOVERY_DEPTH_MAX,
+  METADATA_FRESH_MS,
   PEERS_WANTED,
   ROUND_DIALS_MAX,
   SOURCE_DIALS_MAX,
@@ -151,7 +152,8 @@ export class Explorer {
     const { clock, log } = this.#deps
     const deadline = { what: 'a dial', timeoutMs: DIAL_MS_MAX, signal: this.#ended.signal }
     try {
-      await withDeadline(clock, deadline, signal => this.#reach(peer, signal))
+      const isReached = await withDeadline(clock, deadline, signal => this.#reach(peer, signal))
+      if (!isReached) return
       this.#failed.delete(peer)
       this.#depths.set(peer, (this.#depths.get(source) ?? 0) + 1)
     } catch (error) {
@@ -161,8 +163,8 @@ export class Explorer {
     }
   }
 
-  /** @throws where no address leads to the peer */
-  async #reach(peer: string, signal: AbortSignal): Promise<void> {
+  /** @returns false where there is nothing to dial. @throws where no address leads to the peer */
+  async #reach(peer: string, signal: AbortSignal): Promise<boolean> {
     const found = await this.#deps.metadataOf(peer, { signal }).catch(() => undefined) // The record is left.
     const facts: DialFacts = {
       isConnected: this.#deps.isConnected(peer),
@@ -171,17 +173,21 @@ export class Explorer {
       ownPublicHost: this.#deps.ownPublicHost(),
     }
     const plan = planDial(peer, facts)
-    if (plan.kind === 'reuse') return
+    if (plan.kind === 'reuse') return true
     if (plan.kind === 'skip') {
-      if (plan.sequence !== undefined) remember(this.#skipped, peer, plan.sequence)
-      throw new Error(`skipped: ${plan.reason}`)
+      if (plan.sequence === undefined) throw new Error('it is not known where the peer is')
+      // Looked at again when its metadata is fetched anew: that costs a query, and no dial.
+      remember(this.#skipped, peer, plan.sequence)
+      const until = this.#deps.clock.monotonic() + METADATA_FRESH_MS
+      remember(this.#failed, peer, { until, waitMs: DIAL_RETRY_MS_MIN })
+      return false
     }
     this.#skipped.delete(peer)
     let last: unknown = new Error('no address')
     for (const address of plan.addresses) {
       signal.throwIfAborted()
       try {
-        if ((await this.#deps.connect(address, { signal })) === peer) return
+        if ((await this.#deps.connect(address, { signal })) === peer) return true
       } catch (error) {
         last = error
       }

@@ -96,6 +96,9 @@ export const FILTER_BITS_PER_PEER = 10
 /** Bytes of a signed peer record. */
 export const RECORD_BYTES_MAX = 3 * 1024
 
+/** Characters of all addresses in our own record: with them it stays below what a record may have. */
+export const OWN_RECORD_ADDRESSES_CHARS_MAX = 2_000
+
 /** How long our own record is good for; a new one is made four times as often. */
 export const OWN_RECORD_LIFE_MS = 24 * HOUR_MS
 

@@ -1,7 +1,7 @@
 /** Our own signed record of where we are: made anew where the addresses change, and long before it expires. */
 import { type Clock, type Logger, messageOf } from '#base'
 import { createPeerRecord, type KeyProvider } from '#identity'
-import { OWN_RECORD_LIFE_MS } from './limits.ts'
+import { OWN_RECORD_ADDRESSES_CHARS_MAX, OWN_RECORD_LIFE_MS } from './limits.ts'
 
 export class OwnRecord {
   readonly #deps: { readonly clock: Clock; readonly log: Logger; readonly signer: KeyProvider }
@@ -19,7 +19,8 @@ export class OwnRecord {
   }
 
   /** Never rejects: where the key cannot sign, the last record stays. */
-  async refresh(addresses: readonly string[]): Promise<void> {
+  async refresh(all: readonly string[]): Promise<void> {
+    const addresses = fitting(all)
     const { clock, log, signer } = this.#deps
     const now = clock.now()
     const joined = addresses.join(' ')
@@ -32,4 +33,13 @@ export class OwnRecord {
       log.warn('the record of our addresses could not be signed', { error: messageOf(error) })
     }
   }
+}
+
+/** The first of these: others refuse a record that is too long. */
+function fitting(addresses: readonly string[]): string[] {
+  let room = OWN_RECORD_ADDRESSES_CHARS_MAX
+  return addresses.filter(({ length }) => {
+    room -= length
+    return room >= 0
+  })
 }
