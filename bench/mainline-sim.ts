@@ -19,7 +19,9 @@ import { EventClock } from './lib/event-clock.ts'
 
 const HOUR_MS = 3_600_000
 const REPUBLISH_MS = HOUR_MS / 2
+/** Answers are acted on at the end of a step: fine steps while somebody waits, coarse ones while time goes by. */
 const STEP_MS = 10
+const COARSE_STEP_MS = 200
 const DELAY_MS_MIN = 10
 const DELAY_MS_SPREAD = 90
 /** A contact in an answer: id, IPv4 address, port. */
@@ -82,16 +84,16 @@ class World {
       () => (isOver = true),
       () => (isOver = true),
     )
-    while (!isOver) await this.#step()
+    while (!isOver) await this.#step(STEP_MS)
     return promise
   }
 
   async pass(ms: number): Promise<void> {
-    for (const end = this.clock.now() + ms; this.clock.now() < end; ) await this.#step()
+    for (const end = this.clock.now() + ms; this.clock.now() < end; ) await this.#step(COARSE_STEP_MS)
   }
 
-  async #step(): Promise<void> {
-    this.clock.advanceTo(this.clock.now() + STEP_MS)
+  async #step(ms: number): Promise<void> {
+    this.clock.advanceTo(this.clock.now() + ms)
     await new Promise(resolve => setImmediate(resolve))
   }
 
