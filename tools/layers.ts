@@ -20,6 +20,7 @@ export const LAYERS: Readonly<Record<string, number>> = {
   mainline: 4,
   pipeline: 5,
   reach: 5,
+  discovery: 5,
   node: 6,
   api: 7,
   cli: 7,

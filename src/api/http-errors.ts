@@ -3,6 +3,7 @@
  * here is a 500 whose text says nothing of the inside.
  */
 import { codeOf, KoinonError, messageOf } from '#base'
+import type { DiscoveryFault, PeerFault } from '#discovery'
 import type { EngineFault } from '#engine'
 import type { FormatFault } from '#formats'
 import type { IdentityFault } from '#identity'
@@ -85,6 +86,7 @@ const NODE: Rows<NodeFault | CommandFault> = {
   NODE_PROMPT_INVALID: BAD,
   NODE_COMMAND_UNKNOWN: BAD,
   NODE_PEER_UNKNOWN: BAD,
+  NODE_DISCOVERY_OFF: CONFLICT,
   NODE_KEY_GIVEN_UP: HIDDEN,
   NODE_KEY_USED: BAD,
   NODE_KEY_FIXED: BAD,
@@ -97,6 +99,22 @@ const NODE: Rows<NodeFault | CommandFault> = {
   NODE_PIECE_UNKNOWN: ABSENT,
   NODE_FILE_CHANGED: CONFLICT,
   NODE_RATING_REFUSED: CONFLICT,
+}
+
+/** What peers do wrong is not told to clients; it is here so that no code is without a row. */
+const DISCOVERY: Rows<DiscoveryFault | PeerFault> = {
+  DISCOVERY_STOPPED: BUSY,
+  DISCOVERY_BUSY: BUSY,
+  DISCOVERY_ANNOUNCEMENT_INVALID: BAD,
+  DISCOVERY_METADATA_NEWER: CONFLICT,
+  DISCOVERY_METADATA_MALFORMED: LOST,
+  DISCOVERY_METADATA_SIGNER: LOST,
+  DISCOVERY_MALFORMED: LOST,
+  DISCOVERY_IDENTITY: LOST,
+  DISCOVERY_RECORD: LOST,
+  DISCOVERY_ANNOUNCEMENT: LOST,
+  DISCOVERY_ANNOUNCEMENT_CONFLICT: LOST,
+  DISCOVERY_FLOOD: LOST,
 }
 
 /** Commands between peers: our own refusals cross the wire under these codes, a peer's come as PROTOCOL_REMOTE. */
@@ -313,7 +331,7 @@ const KEYRING: Rows<KeyringFault> = {
 
 /** Every code that may reach this surface. A test holds it against the modules' `errors.ts`. */
 export const HTTP_ERRORS: ReadonlyMap<string, Row> = new Map<string, Row>(
-  [BASE, API, NODE, PROTOCOL, TRANSFER, PLANNER, PIPELINE, ENGINE, FORMATS, NET, NAT, REACH, STORAGE, KEYRING].flatMap(
+  [BASE, API, NODE, DISCOVERY, PROTOCOL, TRANSFER, PLANNER, PIPELINE, ENGINE, FORMATS, NET, NAT, REACH, STORAGE, KEYRING].flatMap(
     rows => Object.entries(rows),
   ),
 )

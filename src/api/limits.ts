@@ -38,3 +38,6 @@ export const ASK_MS_MAX = 24 * 60 * 60 * 1000
 
 /** Bytes of an answer's attachment in one line to the command line, before base64. */
 export const ASK_PIECE_BYTES_MAX = 192 * 1024
+
+/** Longest that a search for a service may take, in milliseconds. */
+export const FIND_MS_MAX = 5 * 60_000

@@ -3,8 +3,15 @@ import { z } from 'zod'
 import type { KeySource } from '#keyring'
 import type { KeyRotationRequest } from '#node'
 import { fromBase64, fromDagJson } from '#node'
-import { type CompletionRequest, PENALTY_TOKENS_MAX, STOP_TEXTS_MAX, TOKEN_ID_MAX, TOP_LOGPROBS_MAX } from '#wire'
-import { ASK_MS_MAX } from './limits.ts'
+import {
+  type CompletionRequest,
+  type FindRequest,
+  PENALTY_TOKENS_MAX,
+  STOP_TEXTS_MAX,
+  TOKEN_ID_MAX,
+  TOP_LOGPROBS_MAX,
+} from '#wire'
+import { ASK_MS_MAX, FIND_MS_MAX } from './limits.ts'
 
 const tokens = z.custom<readonly number[]>(
   value => Array.isArray(value) && value.every(token => Number.isInteger(token) && token >= 0 && token <= TOKEN_ID_MAX),
@@ -70,6 +77,13 @@ export const askRequestSchema = z.object({
     })
     .exactOptional(),
   wantsAttachment: z.boolean(),
+})
+
+/** Body of `POST /local/find`. */
+export const findRequestSchema: z.ZodType<FindRequest> = z.object({
+  service: z.string().regex(/^[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?$/),
+  model: z.string().min(1).max(200).exactOptional(),
+  timeoutMs: z.int().min(1).max(FIND_MS_MAX).exactOptional(),
 })
 
 const keySource: z.ZodType<KeySource> = z.discriminatedUnion('kind', [

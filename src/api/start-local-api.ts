@@ -10,6 +10,7 @@ import type { KoinonNode } from '#node'
 import type { CompletionEvent, CompletionRequest } from '#wire'
 import { addAskRoutes } from './ask-route.ts'
 import { ApiError } from './errors.ts'
+import { addFindRoute } from './find-route.ts'
 import { LOCAL_BODY_BYTES_MAX } from './limits.ts'
 import { completionRequestSchema, keyRotationSchema, planQuerySchema } from './local-schema.ts'
 import { addOpenAiRoutes, openStream } from './openai-routes.ts'
@@ -81,6 +82,7 @@ function addLocalRoutes(server: Server, deps: LocalApiDeps, options: LocalApiOpt
     }),
   )
   addAskRoutes(server, deps)
+  addFindRoute(server, deps)
   app.post('/local/rotate', { schema: { body: keyRotationSchema } }, async ({ body }) => node.rotateKey(body))
   app.post('/local/stop', async (_request, reply) => {
     reply.raw.once('close', options.onStop)

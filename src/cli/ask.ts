@@ -11,7 +11,7 @@ import type { AskAnswer, LocalClient } from './local-client.ts'
 import { integerIn } from './parse.ts'
 import { interruptible } from './signals.ts'
 import { renderTable, sentenceFor } from './table.ts'
-import { createPaint, type Paint, printJson, wantsColour } from './terminal.ts'
+import { createPaint, jsonText, type Paint, printJson, wantsColour } from './terminal.ts'
 import type { CliDeps } from './types.ts'
 import { countOf } from './units.ts'
 
@@ -181,12 +181,6 @@ function printError(deps: CliDeps, error: unknown): void {
   deps.stdout.write(
     `${jsonText({ kind: 'error', code: remote, message: error.message, remoteCode: peerCode, retryAfterMs })}\n`,
   )
-}
-
-/** JSON that is safe to print, whoever wrote it: the controls that JSON leaves as they are, are escaped too. */
-function jsonText(value: unknown, indent?: number): string {
-  const text = JSON.stringify(value, undefined, indent)
-  return text.replace(/[\u007f-\u009f]/g, char => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
 
 /** A file that appears when all of it is there. */

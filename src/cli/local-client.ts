@@ -11,6 +11,8 @@ import type {
   CommandSummary,
   CompletionEvent,
   CompletionRequest,
+  FindRequest,
+  FoundServiceSummary,
   ModelSummary,
   ReachReport,
   NodeStatus,
@@ -39,6 +41,8 @@ export interface LocalClient {
    * cancels the command.
    */
   ask(request: AskRequest, options: { readonly signal: AbortSignal }): AsyncGenerator<AskAnswer>
+  /** Looks for a service; results as they come in. Aborting the signal, or leaving the loop, ends the search. */
+  find(request: FindRequest, options: { readonly signal: AbortSignal }): AsyncGenerator<FoundServiceSummary>
   /** Asks the node to stop; resolves when it has agreed. */
   stop(): Promise<void>
 }
@@ -86,6 +90,7 @@ export function createLocalClient(deps: { readonly clock: Clock }, options: Loca
     commands: () => request('GET', '/local/commands'),
     complete: (asked, { signal }) => streamCompletion({ clock: deps.clock, options, signal }, asked),
     ask: (asked, { signal }) => streamAsk({ clock: deps.clock, options, signal }, asked),
+    find: (asked, { signal }) => streamFind({ clock: deps.clock, options, signal }, asked),
   }
 }
 
@@ -111,6 +116,23 @@ async function* streamAsk(context: StreamContext, request: AskRequest): AsyncGen
     yield event
   }
   if (missingBytes !== 0) throw endedEarly()
+}
+
+async function* streamFind(context: StreamContext, request: FindRequest): AsyncGenerator<FoundServiceSummary> {
+  for await (const value of streamValues(context, { path: '/local/find', body: request })) {
+    const { kind, found, code, message } = isRecord(value) ? value : {}
+    if (kind === 'end') return
+    if (kind === 'error') throw new CliError({ code: 'CLI_NODE_REFUSED', remote: String(code) }, String(message))
+    if (kind !== 'found' || !isFound(found)) {
+      throw new CliError({ code: 'CLI_ANSWER_INVALID' }, 'the node sent an event of an unknown kind')
+    }
+    yield found
+  }
+  throw endedEarly()
+}
+
+function isFound(value: unknown): value is FoundServiceSummary {
+  return isRecord(value) && typeof value['peer'] === 'string' && Array.isArray(value['addresses'])
 }
 
 /** The lines of a streamed answer, as JSON. */

@@ -65,6 +65,9 @@ class EchoNode implements KoinonNode {
   status = (): NodeStatus => status
   reachability = (): never => assert.fail('no network here')
   commands = (): readonly never[] => []
+  find = async function* () {
+    yield* [] as never[]
+  }
   ask = async (): Promise<{ readonly body: unknown }> => ({ body: {} })
   rotateKey = async (): Promise<{ readonly from: string; readonly to: string }> => ({ from: 'a', to: 'b' })
   health = (): { readonly ok: boolean } => ({ ok: true })
@@ -194,6 +197,9 @@ test('wrong usage is one sentence on standard error and exit code 2', async t =>
     ['ask', 'bob', 'ECHO', '{'],
     ['ask', 'bob', 'ECHO', '--attach', '/nowhere/at/all'],
     ['ask', 'bob', 'ECHO', '--timeout', '0'],
+    ['find'],
+    ['find', 'Not A Name'],
+    ['find', 'stage', '--timeout', '0'],
     ['up', '--unknown'],
     ['up', 'surplus'],
     ['run'],
@@ -221,6 +227,7 @@ test('commands that need a node say in one sentence that there is none, and exit
     ['run', 'some-model', 'Hi'],
     ['ask', 'bob', 'ECHO'],
     ['ask', '--list'],
+    ['find', 'stage'],
   ]) {
     const { deps, stdout, stderr, dataDir } = bench(t)
     assert.equal(await runCli(deps, args), 3, args.join(' '))

@@ -7,6 +7,7 @@ import { addChat } from './chat.ts'
 import { addDoctor } from './doctor.ts'
 import { CliError } from './errors.ts'
 import { EXIT, type ExitCode, exitCodeOf } from './exit-codes.ts'
+import { addFind } from './find.ts'
 import { addKeys } from './keys.ts'
 import { addModels } from './models.ts'
 import { addNet } from './net.ts'
@@ -72,6 +73,7 @@ function createProgram(deps: CliDeps, setExitCode: (code: ExitCode) => void): Co
   addPeers(program, deps)
   addNet(program, deps)
   addAsk(program, deps)
+  addFind(program, deps)
   addPlan(program, deps)
   addStatus(program, deps)
   addDoctor(program, deps, setExitCode)

@@ -88,3 +88,9 @@ export class TextOutput implements Output {
     this.text += text
   }
 }
+
+/** JSON that is safe to print, whoever wrote it: the controls that JSON leaves as they are, are escaped too. */
+export function jsonText(value: unknown, indent?: number): string {
+  const text = JSON.stringify(value, undefined, indent)
+  return text.replace(/[\u007f-\u009f]/g, char => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)
+}

@@ -25,6 +25,8 @@ export type NodeFault =
   | { readonly code: 'NODE_COMMAND_UNKNOWN'; readonly command: string }
   /** The peer is not connected. */
   | { readonly code: 'NODE_PEER_UNKNOWN'; readonly peer: string }
+  /** The node runs without discovery. */
+  | { readonly code: 'NODE_DISCOVERY_OFF' }
   /** The key has handed over to another one and is not the node's any more. */
   | { readonly code: 'NODE_KEY_GIVEN_UP'; readonly peer: string; readonly successor: string }
   /** A key cannot be handed over to: it is or was this node's. */

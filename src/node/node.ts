@@ -1,7 +1,9 @@
 /** The node that the surfaces see: every method over the parts that `create-node` has put together. */
 import type { Reach } from '#reach'
 import type { CompletionRequest } from '#wire'
+import type { Discovery } from '#discovery'
 import { complete, type CompletionDeps } from './completion.ts'
+import { NodeError } from './errors.ts'
 import { findModel } from './model-library.ts'
 import {
   describeHealth,
@@ -24,6 +26,8 @@ export type NodeParts = StatusDeps &
     readonly ask: KoinonNode['ask']
     readonly listCommands: KoinonNode['commands']
     readonly rotateKey: KoinonNode['rotateKey']
+    /** Absent where the node runs without discovery. */
+    readonly discovery?: Pick<Discovery, 'find'>
   }
 
 export function toNode(parts: NodeParts): KoinonNode {
@@ -50,6 +54,16 @@ export function toNode(parts: NodeParts): KoinonNode {
       stopper.signal.throwIfAborted()
       const asked = { model: findModel([model], request.model), request }
       yield* complete(answering, asked, { signal: AbortSignal.any([options.signal, stopper.signal]) })
+    },
+    find: ({ timeoutMs, ...query }, { signal }) => {
+      stopper.signal.throwIfAborted()
+      const { discovery } = parts
+      if (discovery === undefined)
+        throw new NodeError({ code: 'NODE_DISCOVERY_OFF' }, 'this node runs without discovery')
+      return discovery.find(query, {
+        signal: AbortSignal.any([signal, stopper.signal]),
+        ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      })
     },
     commands: () => parts.listCommands(),
     rotateKey: request => parts.rotateKey(request),

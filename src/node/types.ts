@@ -9,6 +9,8 @@ import type {
   CommandSummary,
   CompletionEvent,
   CompletionRequest,
+  FindRequest,
+  FoundServiceSummary,
   ModelSummary,
   NetworkStatus,
   ReachReport,
@@ -136,6 +138,11 @@ export interface KoinonNode {
     asked: { readonly name: string; readonly body: unknown },
     options: AskOptions,
   ): Promise<{ readonly body: unknown; readonly attachment?: Attachment }>
+  /**
+   * Looks for a service, and yields results as they come in. Leaving the loop ends the search.
+   * @throws NodeError NODE_DISCOVERY_OFF; DiscoveryError DISCOVERY_BUSY, DISCOVERY_STOPPED; the signal's reason
+   */
+  find(request: FindRequest, options: { readonly signal: AbortSignal }): AsyncIterable<FoundServiceSummary>
   /** Goes over to another key, and tells every peer. @throws NodeError, KeyringError, StorageError, IdentityError */
   rotateKey(request?: KeyRotationRequest): Promise<KeyRotated>
   /** Whether a prompt could be answered now, and if not why (for /healthz). */

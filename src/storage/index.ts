@@ -6,6 +6,7 @@ export { type AuditQuery, type AuditReader, readAuditLog } from './audit-reader.
 export { type DataDir, defaultDataDir, type LockedKeys, openDataDir, openKeyStore } from './data-dir.ts'
 export { StorageError, type StorageFault } from './errors.ts'
 export { type FileSource, openFileSource } from './file-source.ts'
+export type { KnownPeerRow, KnownPeerStore } from './known-peers.ts'
 export { createKeyStore, type KeyStore } from './key-file.ts'
 export type { ModelIdCache } from './model-id-cache.ts'
 export type { OwnHandovers } from './own-handovers.ts'

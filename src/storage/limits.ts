@@ -68,6 +68,15 @@ export const RATINGS_SHOWN_MAX = 20
 /** Peers whose work this node has counted; those seen the longest time ago go first. */
 export const OBSERVED_PEERS_MAX = 10_000
 
+/** Peers that are known, connected or not; those last seen the longest time ago go first. */
+export const KNOWN_PEERS_KEPT_MAX = 2_000
+
+/** Bytes of the signed record of such a peer. */
+export const KNOWN_PEER_RECORD_BYTES_MAX = 3 * 1024
+
+/** Characters of the topic under which such a peer was met. */
+export const KNOWN_PEER_TOPIC_CHARS_MAX = 64
+
 /** Entries of the audit log; the oldest go first. */
 export const AUDIT_ENTRIES_MAX = 100_000
 

@@ -98,4 +98,20 @@ export const MIGRATIONS: readonly string[] = [
      key BLOB NOT NULL,
      at INTEGER NOT NULL
    ) STRICT`,
+  `CREATE TABLE known_peers (
+     public_key BLOB NOT NULL UNIQUE CHECK (length(public_key) = 32),
+     dht_node_id BLOB CHECK (length(dht_node_id) = 20),
+     is_relay INTEGER NOT NULL,
+     topic TEXT NOT NULL CHECK (length(topic) <= 64),
+     source INTEGER NOT NULL,
+     first_seen INTEGER NOT NULL,
+     last_seen INTEGER NOT NULL,
+     record BLOB CHECK (length(record) <= 3072)
+   ) STRICT;
+   CREATE INDEX known_peers_by_age ON known_peers (last_seen);
+
+   CREATE TABLE discovery (
+     id INTEGER PRIMARY KEY CHECK (id = 1),
+     sequence INTEGER NOT NULL
+   ) STRICT`,
 ]

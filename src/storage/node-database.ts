@@ -10,6 +10,7 @@ import { peerOfPublicKey } from '#crypto'
 import type { PenaltyStore, ReplayStore, SessionStore } from '#protocol'
 import { type AuditStore, createAuditLog } from './audit-log.ts'
 import { StorageError } from './errors.ts'
+import { createKnownPeerStore, type KnownPeerStore } from './known-peers.ts'
 import { DATABASE_BUSY_MS_MAX } from './limits.ts'
 import { MIGRATIONS } from './migrations.ts'
 import { createModelIdCache, type ModelIdCache } from './model-id-cache.ts'
@@ -29,6 +30,7 @@ export interface NodeStores {
   readonly peerKeys: PeerKeys
   readonly penalties: PenaltyStore
   readonly reputation: ReputationStore
+  readonly knownPeers: KnownPeerStore
   readonly audit: AuditStore
 }
 
@@ -72,6 +74,7 @@ function createStores(deps: StoreDeps, path: string): NodeDatabase {
     peerKeys,
     penalties: createPenaltyStore(deps),
     reputation: createReputationStore(deps, peer => peerKeys.current(peer)),
+    knownPeers: createKnownPeerStore(deps),
     audit: {
       record: (kind, facts) => audit.record(kind, facts),
       setSigner: signer => {

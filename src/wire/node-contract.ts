@@ -351,3 +351,36 @@ export type PlanReport = {
   /** What serves the model now, if anything does. */
   readonly current?: { readonly route: readonly RouteHop[]; readonly tokensPerSecond: number }
 }
+
+/** Body of `POST /local/find`: who serves something, near and far. */
+export type FindRequest = {
+  /** 'stage', or the name of another service. */
+  readonly service: string
+  /** Model id, a prefix of it of 8 digits or more, or the model's name. */
+  readonly model?: string
+  /** @default 15 s */
+  readonly timeoutMs?: number
+}
+
+/** A service that was found: its peer has signed an announcement of it that is in force. */
+export type FoundServiceSummary = {
+  readonly peer: string
+  readonly service: string
+  readonly model?: string
+  readonly modelName?: string
+  readonly layers?: LayerRange
+  readonly layerCount?: number
+  readonly addresses: readonly string[]
+  /** Number of the announcement. */
+  readonly sequence: number
+  /** Unix milliseconds. */
+  readonly expiresAt: number
+  /** Who told of it: this node, a connected peer, or one of the DHTs. */
+  readonly via: 'self' | 'peer' | 'kad' | 'mainline'
+}
+
+/** A line of the answer to `POST /local/find`: results as they come in, then one `end` or `error`. */
+export type FindEvent =
+  | { readonly kind: 'found'; readonly found: FoundServiceSummary }
+  | { readonly kind: 'end' }
+  | { readonly kind: 'error'; readonly code: string; readonly message: string }

@@ -5,6 +5,10 @@ export const AGENT = 'koinon/0.2.0'
 
 /** Libp2p protocol ids. The last part is the major version of the framing below them. */
 export const PROTOCOLS = {
+  /** Identities and known peers, right after a peer has joined and now and then. */
+  exchange: '/koinon/exchange/1',
+  /** Signed announcements of services: told, and asked for. */
+  services: '/koinon/services/1',
   /** Sessions and commands: frames, the first stream on every connection. */
   control: '/koinon/control/1',
   /** Steps of generations. Sealed by the session. */

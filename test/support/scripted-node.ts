@@ -136,6 +136,9 @@ export function createScriptedNode(script: Script = saying(['Once', ' upon', ' a
     },
     commands: () => [],
     ask: async () => ({ body: {} }),
+    find: async function* () {
+      yield* [] as never[]
+    },
     rotateKey: async request => {
       rotations.push(request)
       return { from: 'self', to: 'next' }
