@@ -98,4 +98,10 @@ export const MIGRATIONS: readonly string[] = [
      key BLOB NOT NULL,
      at INTEGER NOT NULL
    ) STRICT`,
+  `CREATE TABLE kad_entries (
+     key TEXT NOT NULL UNIQUE CHECK (length(key) <= 256),
+     value BLOB NOT NULL CHECK (length(value) <= 4096),
+     expires_at INTEGER NOT NULL
+   ) STRICT;
+   CREATE INDEX kad_entries_by_expiry ON kad_entries (expires_at)`,
 ]

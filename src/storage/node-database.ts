@@ -5,11 +5,12 @@
  */
 import { chmodSync, closeSync, openSync, statSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
-import { type Clock, type Logger, messageOf } from '#base'
+import { type Clock, type KeyValueStore, type Logger, messageOf } from '#base'
 import { peerOfPublicKey } from '#crypto'
 import type { PenaltyStore, ReplayStore, SessionStore } from '#protocol'
 import { type AuditStore, createAuditLog } from './audit-log.ts'
 import { StorageError } from './errors.ts'
+import { createKeyValueStore } from './key-value-store.ts'
 import { DATABASE_BUSY_MS_MAX } from './limits.ts'
 import { MIGRATIONS } from './migrations.ts'
 import { createModelIdCache, type ModelIdCache } from './model-id-cache.ts'
@@ -30,6 +31,8 @@ export interface NodeStores {
   readonly penalties: PenaltyStore
   readonly reputation: ReputationStore
   readonly audit: AuditStore
+  /** What the DHT keeps. */
+  readonly kad: KeyValueStore
 }
 
 export type NodeDatabase = {
@@ -72,6 +75,7 @@ function createStores(deps: StoreDeps, path: string): NodeDatabase {
     peerKeys,
     penalties: createPenaltyStore(deps),
     reputation: createReputationStore(deps, peer => peerKeys.current(peer)),
+    kad: createKeyValueStore(deps),
     audit: {
       record: (kind, facts) => audit.record(kind, facts),
       setSigner: signer => {

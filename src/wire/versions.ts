@@ -11,6 +11,8 @@ export const PROTOCOLS = {
   stage: '/koinon/stage/1',
   /** Attachments of messages, in chunks. Sealed by the session. */
   bulk: '/koinon/bulk/1',
+  /** Kademlia of libp2p, among Koinon's nodes alone. */
+  kad: '/koinon/kad/1',
   /** The protocol of the systems before: a length and JSON. */
   json: '/json-message/1.0',
 } as const

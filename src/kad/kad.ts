@@ -1,0 +1,184 @@
+/**
+ * Kademlia on one libp2p node: kad-dht's walks, table and server, with our stores, gate, limits and upkeep around them.
+ * Before libp2p has called `mount` there is nothing to work with, and every operation says so.
+ */
+import type { PeerId, Startable } from '@libp2p/interface'
+import { type Random, repeat, sleep, uniform } from '#base'
+import { decodeAddress, decodePeer } from './address-book.ts'
+import { bootstrap } from './bootstrap.ts'
+import { bucketCount, tablePeers } from './dht.ts'
+import { KadError, keyInvalid } from './errors.ts'
+import {
+  REPUBLISH_MS,
+  RESTORED_DELAY_MS,
+  UPKEEP_MS,
+  UPKEEP_PINGS_MAX,
+} from './limits.ts'
+import { mountParts, type Parts } from './parts.ts'
+import { multihashOf } from './providing.ts'
+import type { FoundPeer, Kad, KadComponents, KadDeps, KadOptions, KadStatus, SignalOptions } from './types.ts'
+
+type Running = { readonly parts: Parts; readonly stopping: AbortController; readonly loops: Promise<unknown> }
+
+/** Makes Kademlia for one libp2p node; it works once libp2p has mounted and started it. */
+export function createKad(deps: KadDeps, options: KadOptions = {}): Kad {
+  let mounted: Parts | undefined
+  let running: Running | undefined
+
+  const parts = (): Parts => {
+    if (running === undefined) throw new KadError({ code: 'KAD_STOPPED' }, 'the DHT is not running')
+    return running.parts
+  }
+  const start = async (): Promise<void> => {
+    if (mounted === undefined || running !== undefined) return
+    const stopping = new AbortController()
+    const { signal } = stopping
+    const upkeep = repeat(deps.clock, () => keepUp(mounted as Parts), { periodMs: UPKEEP_MS, signal })
+    running = { parts: mounted, stopping, loops: Promise.all([upkeep, republish(mounted, deps, { ...options, signal })]) }
+    await mounted.dht.start()
+  }
+  const stop = async (): Promise<void> => {
+    if (running === undefined) return
+    const { parts: current, stopping, loops } = running
+    running = undefined
+    stopping.abort(new KadError({ code: 'KAD_STOPPED' }, 'the DHT is stopped'))
+    current.sender.stop()
+    await current.dht.stop()
+    await loops
+  }
+  /** The caller's signal, and the end of all. */
+  const bounded = (signal: AbortSignal | undefined): { readonly signal: AbortSignal } => {
+    const ours = running?.stopping.signal ?? AbortSignal.abort()
+    return { signal: signal === undefined ? ours : AbortSignal.any([signal, ours]) }
+  }
+
+  return {
+    mount: (components: KadComponents): Startable => {
+      mounted = mountParts(components, deps, options)
+      return { start, stop }
+    },
+    put: async (bytes, { signal, quorum = 1 } = {}) => {
+      const { records, own, values } = parts()
+      const signed = records.inspect(bytes)
+      const held = signed instanceof KadError ? signed : records.hold(signed.key, bytes)
+      if (held instanceof KadError) throw held
+      own.addRecord(held)
+      return await values.put(held, { ...bounded(signal), quorum })
+    },
+    get: async (key, { signal } = {}) => await parts().values.get(key, bounded(signal)),
+    forget: key => parts().own.forget(key),
+    provide: async (key, { signal } = {}) => {
+      const { own, providing } = parts()
+      multihashOf(key)
+      own.addProvided(key)
+      return await providing.provide(key, bounded(signal))
+    },
+    findProviders: (key, { signal } = {}) => parts().providing.find(key, bounded(signal)),
+    findPeer: async (peer, { signal } = {}) => await findPeer(parts(), peer, bounded(signal)),
+    closestPeers: async (key, { signal } = {}) => await closestPeers(parts(), key, bounded(signal)),
+    bootstrap: async (nodes, { signal, rounds } = {}) => {
+      const { dht, addresses } = parts()
+      const { clock, random } = deps
+      const given = rounds === undefined ? bounded(signal) : { ...bounded(signal), rounds }
+      return await bootstrap({ clock, random, dht: () => dht, addresses }, nodes, given)
+    },
+    addPeer: (peer, addresses = []) => {
+      const id = decodePeer(peer)
+      if (id === undefined) return
+      const current = parts()
+      current.addresses.told(
+        id,
+        addresses.map(decodeAddress).filter(address => address !== undefined),
+      )
+      addToTable(current, id, bounded(undefined))
+    },
+    removePeer: async peer => {
+      const id = decodePeer(peer)
+      if (id !== undefined) await parts().dht.routingTable.remove(id)
+    },
+    setMode: async mode => await parts().dht.setMode(mode),
+    status: () => statusOf(mounted, running !== undefined),
+  }
+}
+
+function addToTable({ dht }: Parts, peer: PeerId, options: { readonly signal: AbortSignal }): void {
+  // A newcomer that does not answer, or may not enter, is none: kad-dht says so to nobody.
+  dht.routingTable.add(peer, options).catch(() => undefined)
+}
+
+async function findPeer(parts: Parts, peer: string, options: { readonly signal: AbortSignal }): Promise<FoundPeer> {
+  const id = decodePeer(peer)
+  if (id === undefined) throw keyInvalid()
+  const { dht, walker, providing, addresses } = parts
+  if ((await dht.routingTable.find(id)) !== undefined) {
+    return providing.foundPeer({ id, multiaddrs: await addresses.addressesOf(id) }, 0)
+  }
+  return await walker.within(options.signal, async signal => {
+    for await (const { closer, hops } of walker.walk(id.toMultihash().bytes, 'FIND_NODE', { signal })) {
+      const named = closer.find(info => info.id.equals(id) && info.multiaddrs.length > 0)
+      if (named !== undefined) return providing.foundPeer(named, hops)
+    }
+    throw new KadError({ code: 'KAD_NOT_FOUND' }, 'nobody in the DHT knows that peer')
+  })
+}
+
+async function closestPeers(
+  { walker, providing, addresses }: Parts,
+  key: string | Uint8Array,
+  options: { readonly signal: AbortSignal },
+): Promise<FoundPeer[]> {
+  const bytes = typeof key === 'string' ? new TextEncoder().encode(key) : key
+  const answers = await walker.within(options.signal, signal => walker.closest(bytes, { signal }))
+  const peers = answers.map(async ({ from, hops }) =>
+    providing.foundPeer({ id: from, multiaddrs: await addresses.addressesOf(from) }, hops),
+  )
+  return await Promise.all(peers)
+}
+
+/** Forgets what has expired, and pings the peers that were not heard of for longest. */
+async function keepUp({ dht, records, providers, liveness, ping }: Parts): Promise<void> {
+  records.sweep()
+  providers.sweep()
+  const quietest = liveness.quietest(tablePeers(dht).map(({ peerId }) => peerId), UPKEEP_PINGS_MAX)
+  await Promise.all(quietest.map(peer => ping(peer)))
+}
+
+/** Announces what is our own, again and again: soon where it was restored, and never on the stroke. */
+async function republish(
+  { own, values, providing }: Parts,
+  deps: { readonly clock: KadDeps['clock']; readonly random: Random; readonly log: KadDeps['log'] },
+  { republishMs = REPUBLISH_MS, signal }: { readonly republishMs?: number; readonly signal: AbortSignal },
+): Promise<void> {
+  const isRestored = own.recordCount + own.providedCount > 0
+  const given: SignalOptions = { signal }
+  for (let waitMs = isRestored ? RESTORED_DELAY_MS : republishMs; ; waitMs = republishMs) {
+    try {
+      await sleep(deps.clock, waitMs * (0.9 + uniform(deps.random) / 5), given)
+    } catch {
+      return // The only way that sleep() rejects is the signal: the loop is over, as asked.
+    }
+    let failures = 0
+    const failed = (): void => void failures++
+    for (const record of own.records()) await values.put(record, { ...given, quorum: 1 }).catch(failed)
+    for (const key of own.provided()) {
+      own.addProvided(key)
+      await providing.provide(key, given).catch(failed)
+    }
+    if (failures > 0) deps.log.warn('not all of our own could be announced again', { failures })
+  }
+}
+
+function statusOf(parts: Parts | undefined, isRunning: boolean): KadStatus {
+  return {
+    isRunning,
+    mode: parts?.dht.getMode() ?? 'client',
+    peers: parts?.dht.routingTable.size ?? 0,
+    buckets: parts === undefined ? 0 : bucketCount(parts.dht),
+    records: parts?.records.count ?? 0,
+    providedKeys: parts?.providers.count ?? 0,
+    ownRecords: parts?.own.recordCount ?? 0,
+    ownProvided: parts?.own.providedCount ?? 0,
+    operations: parts?.walker.operations ?? 0,
+  }
+}
+
