@@ -39,6 +39,8 @@ export type ComponentsOptions = {
   readonly isLocalExempt: boolean
   /** Bound of opening one stream, connection and all. */
   readonly requestMs: number
+  /** Longest life of a stream that is served. */
+  readonly serveMs: number
 }
 
 /** What kad-dht gives to `openStream`: libp2p's options, and what the walk has put among them. */
@@ -78,7 +80,7 @@ export function wrapComponents(deps: ComponentsDeps, options: ComponentsOptions)
     addressManager: { ...host.addressManager, getAddresses: deps.ownAddresses },
     // The library names peers only.
     ping: { ping: (peer, given) => bounded(given?.signal, signal => ping(peer as PeerId, signal)) },
-    registrar: registrarOf(deps),
+    registrar: registrarOf(deps, options),
     connectionManager: {
       ...host.connectionManager,
       isDialable: async addresses => {
@@ -129,7 +131,10 @@ function opener({ host, gate, addresses }: ComponentsDeps) {
 }
 
 /** Serves admitted connections only, each within its rate, and no stream beyond its bytes. */
-function registrarOf({ host, gate, rates }: ComponentsDeps): KadDHTComponents['registrar'] {
+function registrarOf(
+  { clock, host, gate, rates }: ComponentsDeps,
+  options: ComponentsOptions,
+): KadDHTComponents['registrar'] {
   const serve =
     (handler: StreamHandler): StreamHandler =>
     async (stream, connection) => {
@@ -139,11 +144,16 @@ function registrarOf({ host, gate, rates }: ComponentsDeps): KadDHTComponents['r
         return
       }
       limitBytes(stream, REQUEST_BYTES_MAX, bytes => rates.charge(peer, bytes))
+      // kad-dht waits ten seconds for each message, whatever it is told; nobody needs more than one.
+      const late = new RangeError('a stream of the DHT was open for too long')
+      const cancel = clock.after(options.serveMs, () => stream.abort(late))
       try {
         await handler(stream, connection)
       } catch (error) {
         // kad-dht rejects for bytes that are no message. They are the peer's fault, and its stream's end.
         stream.abort(error instanceof Error ? error : new Error(String(error)))
+      } finally {
+        cancel()
       }
     }
   const { registrar } = host

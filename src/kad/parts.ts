@@ -76,7 +76,7 @@ export function mountParts(host: KadComponents, deps: KadDeps, options: KadOptio
       ownAddresses,
       onAnswer: (peer, isAnswered) => liveness.heard(peer, isAnswered),
     },
-    { isLocalExempt: options.table?.isLocalExempt ?? true, requestMs: timeoutMs / 5 },
+    { isLocalExempt: options.table?.isLocalExempt ?? true, requestMs: timeoutMs / 5, serveMs: timeoutMs },
   )
   const made = createDht(components, libraryOptions({ records, addresses, options, timeoutMs, bucket }))
   const sender = new Sender({ dht })
@@ -145,7 +145,6 @@ function libraryOptions({ records, addresses, options, timeoutMs, bucket }: Libr
     routingTableUpdateQueueConcurrency: limits.NEWCOMERS_CHECKED_MAX,
     routingTableUpdateMaxQueueSize: limits.NEWCOMERS_WAITING_MAX,
     onPeerConnectTimeout: timeoutMs,
-    incomingMessageTimeout: timeoutMs,
     maxInboundStreams: limits.STREAMS_PER_CONNECTION_MAX,
     maxOutboundStreams: limits.STREAMS_PER_CONNECTION_MAX,
     reprovide: { interval: NEVER_MS, threshold: 0, validity: NEVER_MS },

@@ -25,20 +25,28 @@ export type RecordBookDeps = {
   readonly kinds: ReadonlySet<string>
 }
 
+/** @default RECORDS_HELD_MAX, SEQUENCES_KEPT_MAX */
+export type RecordBookOptions = { readonly heldMax?: number; readonly sequencesMax?: number }
+
 export class RecordBook {
   readonly #deps: RecordBookDeps
   readonly #held = new Map<string, Held>()
   /** Least recently seen first. */
   readonly #seen = new Map<string, Seen>()
 
-  constructor(deps: RecordBookDeps) {
+  readonly #heldMax: number
+  readonly #sequencesMax: number
+
+  constructor(deps: RecordBookDeps, options: RecordBookOptions = {}) {
     this.#deps = deps
-    for (const { key, value, expiresAt } of deps.store.list(`${SEQUENCE}/`, SEQUENCES_KEPT_MAX).reverse()) {
+    this.#heldMax = options.heldMax ?? RECORDS_HELD_MAX
+    this.#sequencesMax = options.sequencesMax ?? SEQUENCES_KEPT_MAX
+    for (const { key, value, expiresAt } of deps.store.list(`${SEQUENCE}/`, this.#sequencesMax).reverse()) {
       if (value.byteLength !== SEQUENCE_BYTES) continue
       const sequence = Number(new DataView(value.buffer, value.byteOffset).getBigUint64(0))
       if (Number.isSafeInteger(sequence)) this.#seen.set(key.slice(SEQUENCE.length), { sequence, until: expiresAt })
     }
-    for (const { key, value } of deps.store.list(`${HELD}/`, RECORDS_HELD_MAX)) {
+    for (const { key, value } of deps.store.list(`${HELD}/`, this.#heldMax)) {
       const signed = this.#check(value)
       if (signed instanceof KadError || key !== `${HELD}${signed.key}`) deps.store.delete(key)
       else this.#held.set(signed.key, { ...signed, point: pointOf(signed.key) })
@@ -77,7 +85,7 @@ export class RecordBook {
     }
     this.#held.set(key, { ...signed, point: held?.point ?? pointOf(key) })
     this.#deps.store.put({ key: `${HELD}${key}`, value: signed.bytes, expiresAt: signed.record.expiresAt })
-    if (this.#held.size > RECORDS_HELD_MAX) this.#makeRoom()
+    if (this.#held.size > this.#heldMax) this.#makeRoom()
     return signed
   }
 
@@ -121,7 +129,7 @@ export class RecordBook {
     const value = new Uint8Array(SEQUENCE_BYTES)
     new DataView(value.buffer).setBigUint64(0, BigInt(sequence))
     this.#deps.store.put({ key: `${SEQUENCE}${key}`, value, expiresAt: until })
-    if (this.#seen.size <= SEQUENCES_KEPT_MAX) return
+    if (this.#seen.size <= this.#sequencesMax) return
     for (const oldest of this.#seen.keys()) {
       // What is held is asked for here: its number is needed for as long as it is.
       if (this.#held.has(oldest)) continue

@@ -45,7 +45,15 @@ export async function startKadNode(options: KadNodeOptions): Promise<KadNode> {
   const key = identity.privateKey
   const store = options.store ?? createMemoryStore({ clock })
   const kad = createKad(
-    { clock, random, log: silentLogger, store, ...(gate === undefined ? {} : { gate }) },
+    {
+      clock,
+      random,
+      log: silentLogger,
+      store,
+      ...(gate === undefined ? {} : { gate }),
+      // libp2p tells nobody of public addresses that nobody has confirmed.
+      ...(memory === undefined ? {} : { addresses: () => [memory.address] }),
+    },
     { selfLookupDelayMs: 50, ...options.kad },
   )
   const services = { kad: kad.mount }
@@ -73,7 +81,10 @@ export async function startKadNode(options: KadNodeOptions): Promise<KadNode> {
     kad,
     peer: identity.peer,
     identity,
-    addresses: libp2p.getMultiaddrs().map(address => address.toString()),
+    addresses:
+      memory === undefined
+        ? libp2p.getMultiaddrs().map(address => address.toString())
+        : [`${memory.address}/p2p/${identity.peer}`],
     store,
     record: ({ sequence, value = Uint8Array.of(1, 2, 3), kind = 'peer' }) =>
       createKadRecord(identity.provider, { kind, sequence, expiresAt: clock.now() + HOUR_MS, value }),
