@@ -168,7 +168,6 @@ type Named = {
   readonly at: Uint8Array
   readonly hops: number
   readonly path: number
-  state: 'named' | 'asked' | 'answered'
 }
 
 /** What one walk knows: who was named by whom, and who was asked. */
@@ -177,7 +176,8 @@ class Route implements Asker {
   readonly #k: number
   readonly #self: string
   readonly #named = new Map<string, Named>()
-  #asked = 0
+  readonly #asked = new Set<string>()
+  readonly #answered = new Set<string>()
 
   constructor(options: { readonly point: Uint8Array; readonly k: number; readonly self: string }) {
     this.point = options.point
@@ -189,24 +189,20 @@ class Route implements Asker {
   name(info: PeerInfo, hops: number, path: number): void {
     const id = info.id.toString()
     if (id === this.#self || this.#named.has(id)) return
-    this.#named.set(id, { info, at: pointOf(info.id.toMultihash().bytes), hops: hops + 1, path, state: 'named' })
+    this.#named.set(id, { info, at: pointOf(info.id.toMultihash().bytes), hops: hops + 1, path })
   }
 
   ask(peer: string): void {
-    const named = this.#named.get(peer)
-    // Whom kad-dht asks was named before, but for those that came into the table meanwhile.
-    if (named?.state === 'asked' || named?.state === 'answered' || this.#asked >= LOOKUP_REQUESTS_MAX) {
-      throw refused('asked')
-    }
-    this.#asked++
-    if (named !== undefined) named.state = 'asked'
+    if (this.#asked.has(peer) || this.#asked.size >= LOOKUP_REQUESTS_MAX) throw refused('asked')
+    this.#asked.add(peer)
   }
 
   answered({ from, path, closer, providers, record }: AnswerEvent): Answer {
-    if (!this.#named.has(from.toString())) this.name({ id: from, multiaddrs: [] }, 0, path.index)
-    const named = this.#named.get(from.toString())
-    if (named !== undefined) named.state = 'answered'
-    const hops = named?.hops ?? 1
+    const id = from.toString()
+    this.#answered.add(id)
+    // One that came into the table after this walk had looked there.
+    if (!this.#named.has(id)) this.name({ id: from, multiaddrs: [] }, 0, path.index)
+    const hops = this.#named.get(id)?.hops ?? 1
     // More than the k closest is nobody's honest answer.
     for (const info of closer.slice(0, this.#k)) this.name(info, hops, path.index)
     return { from, path: path.index, hops, closer, providers, record }
@@ -214,12 +210,13 @@ class Route implements Asker {
 
   /** Who is to be asked next, so that the k closest of those who answer are known. */
   next(): Named[] {
-    if (this.#asked >= LOOKUP_REQUESTS_MAX) return []
-    return [...this.#named.values()]
-      .filter(({ state }) => state !== 'asked')
-      .sort((a, b) => compareDistance(this.point, a.at, b.at))
+    if (this.#asked.size >= LOOKUP_REQUESTS_MAX) return []
+    return [...this.#named]
+      .filter(([id]) => this.#answered.has(id) || !this.#asked.has(id))
+      .sort(([, a], [, b]) => compareDistance(this.point, a.at, b.at))
       .slice(0, this.#k)
-      .filter(({ state }) => state === 'named')
+      .filter(([id]) => !this.#asked.has(id))
       .slice(0, WALK_PARALLEL_MAX)
+      .map(([, named]) => named)
   }
 }
