@@ -1,5 +1,5 @@
 /** Who a node is: its keys and ids, what it signs, and how two nodes prove it to each other. Pure. */
-export { bytesOf, decodeCanonical } from './canonical.ts'
+export { decodeCanonical } from './canonical.ts'
 export { parseEnvironmentKey } from './environment-key.ts'
 export { type EnvelopeFault, openEnvelope, type Opened, signEnvelope, type SigningDomain } from './envelope.ts'
 export type { IdentityFault } from './errors.ts'

@@ -11,13 +11,7 @@ import { encode } from '@ipld/dag-cbor'
 import { z } from 'zod'
 import type { Clock, KeyValueStore } from '#base'
 import { decodeCanonical } from '#identity'
-import {
-  BOOK_ADDRESS_CHARS_MAX,
-  BOOK_ADDRESSES_MAX,
-  BOOK_LIFE_MS,
-  BOOK_PEERS_MAX,
-  BOOK_STORED_MAX,
-} from './limits.ts'
+import { BOOK_ADDRESS_CHARS_MAX, BOOK_ADDRESSES_MAX, BOOK_LIFE_MS, BOOK_PEERS_MAX, BOOK_STORED_MAX } from './limits.ts'
 
 const STORED = 'peer/'
 /** The library's name for peers in its routing table. */
@@ -107,7 +101,15 @@ export class AddressBook implements Pick<PeerStore, 'get' | 'getInfo' | 'merge' 
   /** kad-dht asks once, at the start, for those that were in its routing table. */
   all(): Promise<Peer[]> {
     const kept = [...this.#entries.values()].filter(entry => entry.isInTable)
-    return Promise.resolve(kept.map(({ peer, told }) => this.#peerOf(peer, told.map(text => multiaddr(text)), true)))
+    return Promise.resolve(
+      kept.map(({ peer, told }) =>
+        this.#peerOf(
+          peer,
+          told.map(text => multiaddr(text)),
+          true,
+        ),
+      ),
+    )
   }
 
   #setInTable(peer: PeerId, isInTable: boolean): void {

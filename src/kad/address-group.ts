@@ -5,7 +5,8 @@
 import type { Multiaddr } from '@multiformats/multiaddr'
 
 /** Loopback, RFC 1918, RFC 6598 and link-local addresses: nobody comes from there but this machine or its own network. */
-const LOCAL_IPV4 = /^(?:127\.|10\.|192\.168\.|169\.254\.|172\.(?:1[6-9]|2\d|3[01])\.|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.)/
+const LOCAL_IPV4 =
+  /^(?:127\.|10\.|192\.168\.|169\.254\.|172\.(?:1[6-9]|2\d|3[01])\.|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.)/
 const LOCAL_IPV6 = /^(?:::1$|f[cd]|fe[89ab])/i
 
 /**

@@ -61,10 +61,18 @@ async function signed(identity: NodeIdentity, sequence: number): Promise<Uint8Ar
 }
 
 const putOf = (key: string, bytes: Uint8Array): Uint8Array =>
-  encodeMessage({ type: TYPES.putValue, key: utf8(key), record: encodeLibp2pRecord({ key: utf8(key), value: bytes }, NOW) })
+  encodeMessage({
+    type: TYPES.putValue,
+    key: utf8(key),
+    record: encodeLibp2pRecord({ key: utf8(key), value: bytes }, NOW),
+  })
 
 const answerWith = (key: string, bytes: Uint8Array): Uint8Array =>
-  encodeMessage({ type: TYPES.getValue, key: utf8(key), record: encodeLibp2pRecord({ key: utf8(key), value: bytes }, NOW) })
+  encodeMessage({
+    type: TYPES.getValue,
+    key: utf8(key),
+    record: encodeLibp2pRecord({ key: utf8(key), value: bytes }, NOW),
+  })
 
 test('roll-back: a server does not take an older record, and says so by resetting the stream', async t => {
   const b = bench(t, 11)
@@ -127,7 +135,13 @@ test('poisoning: a wrong signature, a wrong key, garbage and too much are neithe
   const good = await signed(owner, 1)
   const broken = good.slice()
   broken[broken.byteLength - 1] = (broken.at(-1) ?? 0) ^ 1
-  const bad = [broken, await signed(other, 9), b.random.bytes(200), new Uint8Array(RECORD_BYTES_MAX + 1), new Uint8Array()]
+  const bad = [
+    broken,
+    await signed(other, 9),
+    b.random.bytes(200),
+    new Uint8Array(RECORD_BYTES_MAX + 1),
+    new Uint8Array(),
+  ]
   const server = await b.node('198.51.100.1')
   let says: Uint8Array = broken
   const attacker = await b.attacker('203.0.113.1', {
@@ -175,7 +189,7 @@ test('eclipse: of one /24 only so many enter a bucket and the whole table, and o
   const kad = { bucketSize: 6, prefixBits: 1 }
   const victim = await b.node('198.51.100.1', { kad })
   // Ids of the attacker's choice, all in one half of the table, as an eclipse needs them.
-  const half = (identity: NodeIdentity): number => (pointOf(multihashOf(identity)) [0] ?? 0) >> 7
+  const half = (identity: NodeIdentity): number => (pointOf(multihashOf(identity))[0] ?? 0) >> 7
   const inHalf = async (wanted: number): Promise<NodeIdentity> => {
     for (;;) {
       const identity = await createNodeIdentity(b.random)
@@ -246,7 +260,10 @@ test('an answer that is too long is cut off, and thousands of invented peers are
     [attacker.identity.peer],
   )
   assert.equal(client.kad.status().peers, 1)
-  const tooLong = { peer: attacker.identity.peer, addresses: Array.from({ length: 7_000 }, () => '/ip4/192.0.2.1/tcp/1') }
+  const tooLong = {
+    peer: attacker.identity.peer,
+    addresses: Array.from({ length: 7_000 }, () => '/ip4/192.0.2.1/tcp/1'),
+  }
   closer = [tooLong]
   assert(encodeMessage({ type: TYPES.findNode, closer }).byteLength > ANSWER_BYTES_MAX)
   assert.deepEqual(await client.kad.closestPeers('/koinon/y'), [])
@@ -266,7 +283,11 @@ test('random bytes and mutated messages crash nothing and change nothing', async
   const content = { kind: 'unused', sequence: 1, expiresAt: NOW + HOUR_MS, value: new Uint8Array(20) }
   const whole = [
     putOf(recordKey('unused', owner.peer), await createKadRecord(owner.provider, content)),
-    encodeMessage({ type: TYPES.findNode, key: utf8('x'), closer: [{ peer: owner.peer, addresses: ['/ip4/1.2.3.4/tcp/5'] }] }),
+    encodeMessage({
+      type: TYPES.findNode,
+      key: utf8('x'),
+      closer: [{ peer: owner.peer, addresses: ['/ip4/1.2.3.4/tcp/5'] }],
+    }),
     encodeMessage({ type: TYPES.getProviders, key: concat(Uint8Array.of(0x12, 0x20), pointOf('x')) }),
     encodeMessage({ type: TYPES.addProvider, key: concat(Uint8Array.of(0x12, 0x20), pointOf('x')) }),
   ]

@@ -68,9 +68,14 @@ export interface Dht extends KadDHT, Startable {
 export function createDht(components: KadDHTComponents, init: KadDHTInit): Dht {
   const dht = kadDHT(init)(components) as Dht
   const { network, queryManager, routingTable } = dht
-  const functions = [network?.sendRequest, network?.sendMessage, queryManager?.run, routingTable?.add, dht.start, dht.stop]
+  const has = (part: object | undefined, ...names: readonly string[]): boolean =>
+    part !== undefined && names.every(name => typeof (part as Record<string, unknown>)[name] === 'function')
   assert(
-    functions.every(each => typeof each === 'function') && routingTable.kb?.root !== undefined,
+    has(dht, 'start', 'stop') &&
+      has(network, 'sendRequest', 'sendMessage') &&
+      has(queryManager, 'run') &&
+      has(routingTable, 'add', 'remove', 'find', 'closestPeers') &&
+      'root' in routingTable.kb,
     'another version of @libp2p/kad-dht than this program was made for',
   )
   return dht

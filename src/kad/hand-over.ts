@@ -35,7 +35,7 @@ export class HandOver {
     const others = this.#others(peer)
     let sent = 0
     for (const held of this.#deps.records.all()) {
-      if (!this.#isHander(held.point, others) || this.#countCloser(held.point, at, others) >= this.#holders) continue
+      if (!this.#isHander(held.point, others) || !this.#isHolder(held.point, at, others)) continue
       if (++sent > HANDED_ON_MAX || !this.#deps.send(peer, held)) return
     }
   }
@@ -47,7 +47,7 @@ export class HandOver {
     if (others.length < this.#holders) return // All of them hold it already.
     let sent = 0
     for (const held of this.#deps.records.all()) {
-      if (!this.#isHander(held.point, others) || this.#countCloser(held.point, at, others) >= this.#holders) continue
+      if (!this.#isHander(held.point, others) || !this.#isHolder(held.point, at, others)) continue
       const next = this.#deps.dht().routingTable.closestPeers(held.point, { count: this.#holders }).at(-1)
       if (next === undefined) continue
       if (++sent > HANDED_ON_MAX || !this.#deps.send(next, held)) return
@@ -61,15 +61,22 @@ export class HandOver {
   }
 
   #isHander(point: Uint8Array, others: readonly Uint8Array[]): boolean {
-    return this.#countCloser(point, this.#deps.self, others, HANDERS) < HANDERS
+    return countCloser(others, { point, than: this.#deps.self, enough: HANDERS }) < HANDERS
   }
 
-  /** How many of them are closer to a key than one is; stops counting where the answer is clear. */
-  #countCloser(point: Uint8Array, one: Uint8Array, others: readonly Uint8Array[], enough = this.#holders): number {
-    let count = 0
-    for (const other of others) {
-      if (compareDistance(point, other, one) < 0 && ++count >= enough) break
-    }
-    return count
+  /** Whether one who lies there is among the closest to a key. */
+  #isHolder(point: Uint8Array, at: Uint8Array, others: readonly Uint8Array[]): boolean {
+    return countCloser(others, { point, than: at, enough: this.#holders }) < this.#holders
   }
+}
+
+type Comparison = { readonly point: Uint8Array; readonly than: Uint8Array; readonly enough: number }
+
+/** How many of them are closer to a key than one is; stops counting where there are enough. */
+function countCloser(others: readonly Uint8Array[], { point, than, enough }: Comparison): number {
+  let count = 0
+  for (const other of others) {
+    if (compareDistance(point, other, than) < 0 && ++count >= enough) break
+  }
+  return count
 }

@@ -2,108 +2,151 @@
  * Kademlia on one libp2p node: kad-dht's walks, table and server, with our stores, gate, limits and upkeep around them.
  * Before libp2p has called `mount` there is nothing to work with, and every operation says so.
  */
-import type { PeerId, Startable } from '@libp2p/interface'
+import type { Startable } from '@libp2p/interface'
 import { type Random, repeat, sleep, uniform } from '#base'
 import { decodeAddress, decodePeer } from './address-book.ts'
 import { bootstrap } from './bootstrap.ts'
 import { bucketCount, tablePeers } from './dht.ts'
 import { KadError, keyInvalid } from './errors.ts'
-import {
-  REPUBLISH_MS,
-  RESTORED_DELAY_MS,
-  UPKEEP_MS,
-  UPKEEP_PINGS_MAX,
-} from './limits.ts'
+import { REPUBLISH_MS, RESTORED_DELAY_MS, UPKEEP_MS, UPKEEP_PINGS_MAX } from './limits.ts'
 import { mountParts, type Parts } from './parts.ts'
 import { multihashOf } from './providing.ts'
-import type { FoundPeer, Kad, KadComponents, KadDeps, KadOptions, KadStatus, SignalOptions } from './types.ts'
+import type {
+  FoundPeer,
+  GetResult,
+  Kad,
+  KadComponents,
+  KadDeps,
+  KadOptions,
+  KadStatus,
+  ProvideResult,
+  PutResult,
+  SignalOptions,
+} from './types.ts'
 
 type Running = { readonly parts: Parts; readonly stopping: AbortController; readonly loops: Promise<unknown> }
 
 /** Makes Kademlia for one libp2p node; it works once libp2p has mounted and started it. */
 export function createKad(deps: KadDeps, options: KadOptions = {}): Kad {
-  let mounted: Parts | undefined
-  let running: Running | undefined
+  return new MountedKad(deps, options)
+}
 
-  const parts = (): Parts => {
-    if (running === undefined) throw new KadError({ code: 'KAD_STOPPED' }, 'the DHT is not running')
-    return running.parts
+class MountedKad implements Kad {
+  readonly #deps: KadDeps
+  readonly #options: KadOptions
+  #mounted: Parts | undefined
+  #running: Running | undefined
+
+  constructor(deps: KadDeps, options: KadOptions) {
+    this.#deps = deps
+    this.#options = options
   }
-  const start = async (): Promise<void> => {
-    if (mounted === undefined || running !== undefined) return
-    const stopping = new AbortController()
-    const { signal } = stopping
-    const upkeep = repeat(deps.clock, () => keepUp(mounted as Parts), { periodMs: UPKEEP_MS, signal })
-    running = { parts: mounted, stopping, loops: Promise.all([upkeep, republish(mounted, deps, { ...options, signal })]) }
-    await mounted.dht.start()
+
+  readonly mount = (components: KadComponents): Startable => {
+    const parts = mountParts(components, this.#deps, this.#options)
+    this.#mounted = parts
+    return { start: () => this.#start(parts), stop: () => this.#stop() }
   }
-  const stop = async (): Promise<void> => {
-    if (running === undefined) return
-    const { parts: current, stopping, loops } = running
-    running = undefined
-    stopping.abort(new KadError({ code: 'KAD_STOPPED' }, 'the DHT is stopped'))
-    current.sender.stop()
-    await current.dht.stop()
-    await loops
+
+  async put(bytes: Uint8Array, { signal, quorum = 1 }: SignalOptions & { quorum?: number } = {}): Promise<PutResult> {
+    const { records, own, values } = this.#parts()
+    const signed = records.inspect(bytes)
+    const held = signed instanceof KadError ? signed : records.hold(signed.key, bytes)
+    if (held instanceof KadError) throw held
+    own.addRecord(held)
+    return await values.put(held, { ...this.#bounded(signal), quorum })
   }
+
+  async get(key: string, { signal }: SignalOptions = {}): Promise<GetResult> {
+    return await this.#parts().values.get(key, this.#bounded(signal))
+  }
+
+  forget(key: string | Uint8Array): void {
+    this.#parts().own.forget(key)
+  }
+
+  async provide(key: Uint8Array, { signal }: SignalOptions = {}): Promise<ProvideResult> {
+    const { own, providing } = this.#parts()
+    multihashOf(key)
+    own.addProvided(key)
+    return await providing.provide(key, this.#bounded(signal))
+  }
+
+  findProviders(key: Uint8Array, { signal }: SignalOptions = {}): AsyncIterable<FoundPeer> {
+    return this.#parts().providing.find(key, this.#bounded(signal))
+  }
+
+  async findPeer(peer: string, { signal }: SignalOptions = {}): Promise<FoundPeer> {
+    return await findPeer(this.#parts(), peer, this.#bounded(signal))
+  }
+
+  async closestPeers(key: string | Uint8Array, { signal }: SignalOptions = {}): Promise<FoundPeer[]> {
+    return await closestPeers(this.#parts(), key, this.#bounded(signal))
+  }
+
+  async bootstrap(nodes: readonly string[], options: SignalOptions & { rounds?: number } = {}): Promise<number> {
+    const { dht, addresses } = this.#parts()
+    const { clock, random } = this.#deps
+    const given = this.#bounded(options.signal)
+    const rounds = options.rounds === undefined ? {} : { rounds: options.rounds }
+    return await bootstrap({ clock, random, dht: () => dht, addresses }, nodes, { ...given, ...rounds })
+  }
+
+  addPeer(peer: string, addresses: readonly string[] = []): void {
+    const parts = this.#parts()
+    const id = decodePeer(peer)
+    if (id === undefined) return
+    parts.addresses.told(
+      id,
+      addresses.flatMap(text => decodeAddress(text) ?? []),
+    )
+    // A newcomer that does not answer, or may not enter, is none: kad-dht says so to nobody.
+    parts.dht.routingTable.add(id, this.#bounded(undefined)).catch(() => undefined)
+  }
+
+  async removePeer(peer: string): Promise<void> {
+    const id = decodePeer(peer)
+    if (id !== undefined) await this.#parts().dht.routingTable.remove(id)
+  }
+
+  async setMode(mode: 'client' | 'server'): Promise<void> {
+    await this.#parts().dht.setMode(mode)
+  }
+
+  status(): KadStatus {
+    return statusOf(this.#mounted, this.#running !== undefined)
+  }
+
+  #parts(): Parts {
+    if (this.#running === undefined) throw new KadError({ code: 'KAD_STOPPED' }, 'the DHT is not running')
+    return this.#running.parts
+  }
+
   /** The caller's signal, and the end of all. */
-  const bounded = (signal: AbortSignal | undefined): { readonly signal: AbortSignal } => {
-    const ours = running?.stopping.signal ?? AbortSignal.abort()
+  #bounded(signal: AbortSignal | undefined): { readonly signal: AbortSignal } {
+    const ours = this.#running?.stopping.signal ?? AbortSignal.abort()
     return { signal: signal === undefined ? ours : AbortSignal.any([signal, ours]) }
   }
 
-  return {
-    mount: (components: KadComponents): Startable => {
-      mounted = mountParts(components, deps, options)
-      return { start, stop }
-    },
-    put: async (bytes, { signal, quorum = 1 } = {}) => {
-      const { records, own, values } = parts()
-      const signed = records.inspect(bytes)
-      const held = signed instanceof KadError ? signed : records.hold(signed.key, bytes)
-      if (held instanceof KadError) throw held
-      own.addRecord(held)
-      return await values.put(held, { ...bounded(signal), quorum })
-    },
-    get: async (key, { signal } = {}) => await parts().values.get(key, bounded(signal)),
-    forget: key => parts().own.forget(key),
-    provide: async (key, { signal } = {}) => {
-      const { own, providing } = parts()
-      multihashOf(key)
-      own.addProvided(key)
-      return await providing.provide(key, bounded(signal))
-    },
-    findProviders: (key, { signal } = {}) => parts().providing.find(key, bounded(signal)),
-    findPeer: async (peer, { signal } = {}) => await findPeer(parts(), peer, bounded(signal)),
-    closestPeers: async (key, { signal } = {}) => await closestPeers(parts(), key, bounded(signal)),
-    bootstrap: async (nodes, { signal, rounds } = {}) => {
-      const { dht, addresses } = parts()
-      const { clock, random } = deps
-      const given = rounds === undefined ? bounded(signal) : { ...bounded(signal), rounds }
-      return await bootstrap({ clock, random, dht: () => dht, addresses }, nodes, given)
-    },
-    addPeer: (peer, addresses = []) => {
-      const id = decodePeer(peer)
-      if (id === undefined) return
-      const current = parts()
-      current.addresses.told(
-        id,
-        addresses.map(decodeAddress).filter(address => address !== undefined),
-      )
-      addToTable(current, id, bounded(undefined))
-    },
-    removePeer: async peer => {
-      const id = decodePeer(peer)
-      if (id !== undefined) await parts().dht.routingTable.remove(id)
-    },
-    setMode: async mode => await parts().dht.setMode(mode),
-    status: () => statusOf(mounted, running !== undefined),
+  async #start(parts: Parts): Promise<void> {
+    if (this.#running !== undefined) return
+    const stopping = new AbortController()
+    const { signal } = stopping
+    const upkeep = repeat(this.#deps.clock, () => keepUp(parts), { periodMs: UPKEEP_MS, signal })
+    const loops = Promise.all([upkeep, republish(parts, this.#deps, { ...this.#options, signal })])
+    this.#running = { parts, stopping, loops }
+    await parts.dht.start()
   }
-}
 
-function addToTable({ dht }: Parts, peer: PeerId, options: { readonly signal: AbortSignal }): void {
-  // A newcomer that does not answer, or may not enter, is none: kad-dht says so to nobody.
-  dht.routingTable.add(peer, options).catch(() => undefined)
+  async #stop(): Promise<void> {
+    if (this.#running === undefined) return
+    const { parts, stopping, loops } = this.#running
+    this.#running = undefined
+    stopping.abort(new KadError({ code: 'KAD_STOPPED' }, 'the DHT is stopped'))
+    parts.sender.stop()
+    await parts.dht.stop()
+    await loops
+  }
 }
 
 async function findPeer(parts: Parts, peer: string, options: { readonly signal: AbortSignal }): Promise<FoundPeer> {
@@ -139,7 +182,10 @@ async function closestPeers(
 async function keepUp({ dht, records, providers, liveness, ping }: Parts): Promise<void> {
   records.sweep()
   providers.sweep()
-  const quietest = liveness.quietest(tablePeers(dht).map(({ peerId }) => peerId), UPKEEP_PINGS_MAX)
+  const quietest = liveness.quietest(
+    tablePeers(dht).map(({ peerId }) => peerId),
+    UPKEEP_PINGS_MAX,
+  )
   await Promise.all(quietest.map(peer => ping(peer)))
 }
 
@@ -181,4 +227,3 @@ function statusOf(parts: Parts | undefined, isRunning: boolean): KadStatus {
     operations: parts?.walker.operations ?? 0,
   }
 }
-

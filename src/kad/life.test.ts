@@ -106,7 +106,10 @@ test('a node that starts again has its table, its records and its own values, an
   await before.stop()
   await bootstrapNode.stop()
   const after = await b.node(2, { store, identity })
-  assert.deepEqual([after.kad.status().records, after.kad.status().ownRecords, after.kad.status().ownProvided], [2, 1, 1])
+  assert.deepEqual(
+    [after.kad.status().records, after.kad.status().ownRecords, after.kad.status().ownProvided],
+    [2, 1, 1],
+  )
   await until('the other is found again', () => after.kad.status().peers === 1)
   assert.equal((await after.kad.get(recordKey('peer', other.peer))).sequence, 4)
   await assert.rejects(after.kad.put(await after.record({ sequence: 1 })), { code: 'KAD_RECORD_ROLLBACK' })

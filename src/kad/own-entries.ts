@@ -38,7 +38,7 @@ export class OwnEntries {
 
   /** What is to be announced now; what has expired is forgotten. */
   records(): SignedRecord[] {
-    for (const { key, record } of [...this.#records.values()]) {
+    for (const { key, record } of this.#records.values()) {
       if (record.expiresAt <= this.#deps.clock.now()) this.forget(key)
     }
     return [...this.#records.values()]

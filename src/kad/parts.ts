@@ -1,5 +1,6 @@
 /** Builds the parts of one mounted Kademlia and ties them to one another. */
 import type { PeerId } from '@libp2p/interface'
+import type { Multiaddr } from '@multiformats/multiaddr'
 import { PROTOCOLS } from '#wire'
 import { AddressBook, decodeAddress } from './address-book.ts'
 import { wrapComponents } from './components.ts'
@@ -49,15 +50,7 @@ export function mountParts(host: KadComponents, deps: KadDeps, options: KadOptio
   const dht = (): Dht => made
   const ownAddresses = () =>
     deps.addresses?.().flatMap(text => decodeAddress(text) ?? []) ?? host.addressManager.getAddresses()
-  const addresses = new AddressBook({
-    clock,
-    store,
-    self: host.peerId,
-    ownAddresses,
-    hostAddresses: peer => addressesOfHost(host, peer),
-    accepts: gate.acceptsAddress ?? (() => true),
-    protocol: PROTOCOLS.kad,
-  })
+  const addresses = bookOf(host, deps, ownAddresses)
   const records = new RecordBook({ clock, store, self, kinds })
   const providers = new ProviderBook({ clock, store, self, lifeMs })
   const datastore = new KadDatastore({ records, providers, addresses })
@@ -107,6 +100,19 @@ export function mountParts(host: KadComponents, deps: KadDeps, options: KadOptio
       await components.ping.ping(peer).catch(() => liveness.heard(peer, false))
     },
   }
+}
+
+function bookOf(host: KadComponents, deps: KadDeps, ownAddresses: () => Multiaddr[]): AddressBook {
+  const { clock, store, gate = {} } = deps
+  return new AddressBook({
+    clock,
+    store,
+    self: host.peerId,
+    ownAddresses,
+    hostAddresses: peer => addressesOfHost(host, peer),
+    accepts: gate.acceptsAddress ?? (() => true),
+    protocol: PROTOCOLS.kad,
+  })
 }
 
 type LibraryParts = {

@@ -76,7 +76,7 @@ export class ProviderBook {
 
   /** Forgets what has expired. */
   sweep(): void {
-    for (const key of [...this.#providers.keys()]) this.find(key)
+    for (const key of this.#providers.keys()) this.find(key)
   }
 
   #set(key: string, peer: string, until: number): void {
@@ -94,7 +94,8 @@ export class ProviderBook {
   #makeRoom(): void {
     let farthest: { readonly key: string; readonly point: Uint8Array } | undefined
     for (const [key, { point }] of this.#providers) {
-      if (farthest === undefined || compareDistance(this.#deps.self, point, farthest.point) > 0) farthest = { key, point }
+      if (farthest === undefined || compareDistance(this.#deps.self, point, farthest.point) > 0)
+        farthest = { key, point }
     }
     if (farthest === undefined) return
     const peers = [...(this.#providers.get(farthest.key)?.peers.keys() ?? [])]

@@ -85,7 +85,8 @@ export class Providing {
       }
     } catch (error) {
       // Who got something has got all that came in time.
-      if (found.size === 1 || !operation.signal.aborted || options.signal?.aborted === true) throw operation.explain(error)
+      if (found.size === 1 || !operation.signal.aborted || options.signal?.aborted === true)
+        throw operation.explain(error)
     } finally {
       operation.end()
     }
@@ -97,6 +98,6 @@ export class Providing {
   }
 }
 
-export function textsOf(addresses: readonly { toString(): string }[]): string[] {
+function textsOf(addresses: readonly { toString(): string }[]): string[] {
   return addresses.map(address => address.toString())
 }

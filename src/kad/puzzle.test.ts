@@ -37,7 +37,10 @@ test('who has solved no puzzle does not enter the table', async t => {
   // The host takes solutions from offers; here they lie in a map.
   const mayRoute = (peer: string): boolean =>
     verifyPuzzle(publicKeyOfPeer(peer) ?? new Uint8Array(), solutions.get(peer) ?? new Uint8Array(), { bits: BITS })
-  const start = async (host: string, identity = undefined as Awaited<ReturnType<typeof createNodeIdentity>> | undefined) => {
+  const start = async (
+    host: string,
+    identity = undefined as Awaited<ReturnType<typeof createNodeIdentity>> | undefined,
+  ) => {
     const memory = { network: fabric, address: `/ip4/${host}/tcp/1` }
     const given = identity === undefined ? {} : { identity }
     const node = await startKadNode({ random, memory, gate: { mayRoute }, ...given })

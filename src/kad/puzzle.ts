@@ -46,7 +46,10 @@ export async function solvePuzzle(
     }
     await sleep(deps.clock, 0, options.signal === undefined ? {} : { signal: options.signal })
   }
-  throw new KadError({ code: 'KAD_PUZZLE_UNSOLVED', tries: triesMax }, 'no solution of the id puzzle was found; try again')
+  throw new KadError(
+    { code: 'KAD_PUZZLE_UNSOLVED', tries: triesMax },
+    'no solution of the id puzzle was found; try again',
+  )
 }
 
 /** Whether it is one. Costs one hash. */

@@ -26,7 +26,13 @@ function bench(): Bench {
 }
 
 const recordOf = (sequence: number, over: { kind?: string; expiresAt?: number; value?: Uint8Array } = {}) =>
-  createKadRecord(alice.provider, { kind: 'peer', sequence, expiresAt: NOW + HOUR_MS, value: Uint8Array.of(1), ...over })
+  createKadRecord(alice.provider, {
+    kind: 'peer',
+    sequence,
+    expiresAt: NOW + HOUR_MS,
+    value: Uint8Array.of(1),
+    ...over,
+  })
 
 const codeOf = (result: unknown): string | undefined => (result instanceof KadError ? result.code : undefined)
 
@@ -130,10 +136,7 @@ test('records and numbers are bounded: the record farthest from the node goes, a
   )
   for (const { key, bytes } of entries) book.hold(key, bytes)
   const nearest = [...entries].sort((a, b) => compareDistance(self, pointOf(a.key), pointOf(b.key))).slice(0, 3)
-  assert.deepEqual(
-    [...book.all()].map(({ key }) => key).sort(),
-    nearest.map(({ key }) => key).sort(),
-  )
+  assert.deepEqual([...book.all()].map(({ key }) => key).sort(), nearest.map(({ key }) => key).sort())
   assert.equal(store.list('record/', 100).length, 3)
   assert.equal(store.list('sequence/', 100).length, 5)
   for (const { key, older } of nearest) assert.equal(codeOf(book.hold(key, older)), 'KAD_RECORD_ROLLBACK')

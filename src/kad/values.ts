@@ -68,7 +68,8 @@ export class Values {
         if (collected.valid.length === 0 && held === undefined) throw error
       }
       const latest = latestOf(held === undefined ? collected.valid : [...collected.valid, held])
-      if (latest === undefined) throw new KadError({ code: 'KAD_NOT_FOUND' }, 'nobody in the DHT has a value of that key')
+      if (latest === undefined)
+        throw new KadError({ code: 'KAD_NOT_FOUND' }, 'nobody in the DHT has a value of that key')
       this.#correct(latest, collected)
       if (held !== undefined && held !== latest) records.hold(key, latest.bytes)
       const { paths, hops, valid } = collected

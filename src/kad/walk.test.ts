@@ -23,8 +23,16 @@ test('the paths of a walk are disjoint: no peer is asked twice, whoever names it
   const memory = { network: fabric, address: '/ip4/203.0.113.1/tcp/1' }
   // Nobody but the eight enters the table by itself, so that the six are met on the way.
   const mayRoute = (peer: string): boolean => starts.some(({ identity }) => identity.peer === peer)
-  const node = await startKadNode({ random, memory, gate: { mayRoute }, kad: { disjointPaths: 4, selfLookupDelayMs: 0 } })
-  t.after(() => Promise.all([node, ...starts.map(each => each.libp2p), ...targets.map(each => each.libp2p)].map(each => each.stop())))
+  const node = await startKadNode({
+    random,
+    memory,
+    gate: { mayRoute },
+    kad: { disjointPaths: 4, selfLookupDelayMs: 0 },
+  })
+  t.after(async () => {
+    await node.stop()
+    for (const { libp2p } of [...starts, ...targets]) await libp2p.stop()
+  })
   await node.kad.bootstrap(starts.map(({ address }) => address))
   await node.kad.closestPeers('/koinon/first')
   const counts = (): number[] =>
@@ -33,7 +41,10 @@ test('the paths of a walk are disjoint: no peer is asked twice, whoever names it
     const before = counts()
     const found = await node.kad.closestPeers(`/koinon/${round}`)
     const asked = counts().map((count, index) => count - (before[index] ?? 0))
-    assert(asked.every(count => count <= 1), `asked ${asked.join(' ')} times in round ${round}`)
+    assert(
+      asked.every(count => count <= 1),
+      `asked ${asked.join(' ')} times in round ${round}`,
+    )
     assert.equal(found.length, 14)
     assert.equal(new Set(found.map(({ peer }) => peer)).size, 14)
   }

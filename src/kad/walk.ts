@@ -122,7 +122,8 @@ export class Walker {
     await this.peers(signal)
     const dht = this.#deps.dht()
     const route = new Route({ point: pointOf(key), k: dht.k, self: this.#deps.self.toString() })
-    for (const id of dht.routingTable.closestPeers(route.point, { count: dht.k })) route.name({ id, multiaddrs: [] }, 0, -1)
+    for (const id of dht.routingTable.closestPeers(route.point, { count: dht.k }))
+      route.name({ id, multiaddrs: [] }, 0, -1)
     const step = (peer: PeerInfo, ofStep: AbortSignal, path: Path) =>
       dht.network.sendRequest(peer.id, { type, key }, { signal: ofStep, path, asker: route })
     const events = dht.queryManager.run(key, ({ peer, signal: ofStep, path }) => step(peer, ofStep, path), { signal })

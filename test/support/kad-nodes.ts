@@ -19,7 +19,11 @@ export type KadNode = {
   readonly addresses: readonly string[]
   readonly store: KeyValueStore
   /** A signed record of this node. */
-  record(content: { readonly sequence: number; readonly value?: Uint8Array; readonly kind?: string }): Promise<Uint8Array>
+  record(content: {
+    readonly sequence: number
+    readonly value?: Uint8Array
+    readonly kind?: string
+  }): Promise<Uint8Array>
   stop(): Promise<void>
 }
 

@@ -11,8 +11,6 @@ import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type ServiceFactoryMap } from 'libp2p'
 import type { NodePrivateKey } from '#crypto'
 
-type Pipe = ReturnType<typeof multiaddrConnectionPair>[number]
-
 export type MemoryFabric = {
   /** Who listens, by address. */
   readonly hosts: Map<string, { readonly peer: PeerId; readonly address: Multiaddr; readonly upgrader: Upgrader }>
@@ -81,8 +79,8 @@ class MemoryTransport implements Transport {
   }
 }
 
-function pipesBetween(from: Multiaddr, to: Multiaddr): [Pipe, Pipe] {
-  return multiaddrConnectionPair({ outbound: { remoteAddr: to }, inbound: { remoteAddr: from } }) as [Pipe, Pipe]
+function pipesBetween(from: Multiaddr, to: Multiaddr) {
+  return multiaddrConnectionPair({ outbound: { remoteAddr: to }, inbound: { remoteAddr: from } })
 }
 
 function plain(address: Multiaddr): string {
@@ -101,7 +99,12 @@ export async function createMemoryHost<S extends Record<string, unknown>>(
     addresses: { listen: [options.address] },
     transports: [() => new MemoryTransport(network, peer, address)],
     streamMuxers: [yamux()],
-    connectionManager: { maxConnections: 2_000, inboundConnectionThreshold: 1e6, reconnectRetries: 0, maxParallelDials: 500 },
+    connectionManager: {
+      maxConnections: 2_000,
+      inboundConnectionThreshold: 1e6,
+      reconnectRetries: 0,
+      maxParallelDials: 500,
+    },
     connectionMonitor: { enabled: false },
     connectionGater: { denyDialMultiaddr: () => false },
     services: options.services,
