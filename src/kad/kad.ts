@@ -8,7 +8,7 @@ import { decodeAddress, decodePeer } from './address-book.ts'
 import { bootstrap } from './bootstrap.ts'
 import { bucketCount, tablePeers } from './dht.ts'
 import { KadError, keyInvalid } from './errors.ts'
-import { REPUBLISH_MS, RESTORED_DELAY_MS, UPKEEP_MS, UPKEEP_PINGS_MAX } from './limits.ts'
+import { REPUBLISH_MS, RESTORED_DELAY_MS, SELF_LOOKUP_PERIOD_MS, UPKEEP_MS, UPKEEP_PINGS_MAX } from './limits.ts'
 import { mountParts, type Parts } from './parts.ts'
 import { multihashOf } from './providing.ts'
 import type {
@@ -132,8 +132,12 @@ class MountedKad implements Kad {
     if (this.#running !== undefined) return
     const stopping = new AbortController()
     const { signal } = stopping
-    const upkeep = repeat(this.#deps.clock, () => keepUp(parts), { periodMs: UPKEEP_MS, signal })
-    const loops = Promise.all([upkeep, republish(parts, this.#deps, { ...this.#options, signal })])
+    const upkeep = repeat(this.#deps.clock, () => keepUp(parts, signal), { periodMs: UPKEEP_MS, signal })
+    const lookups = repeat(this.#deps.clock, () => refresh(parts, this.#deps.random, signal), {
+      periodMs: SELF_LOOKUP_PERIOD_MS,
+      signal,
+    })
+    const loops = Promise.all([upkeep, lookups, republish(parts, this.#deps, { ...this.#options, signal })])
     this.#running = { parts, stopping, loops }
     await parts.dht.start()
   }
@@ -179,14 +183,22 @@ async function closestPeers(
 }
 
 /** Forgets what has expired, and pings the peers that were not heard of for longest. */
-async function keepUp({ dht, records, providers, liveness, ping }: Parts): Promise<void> {
+async function keepUp({ dht, records, providers, liveness, ping }: Parts, signal: AbortSignal): Promise<void> {
   records.sweep()
   providers.sweep()
   const quietest = liveness.quietest(
     tablePeers(dht).map(({ peerId }) => peerId),
     UPKEEP_PINGS_MAX,
   )
-  await Promise.all(quietest.map(peer => ping(peer)))
+  await Promise.all(quietest.map(peer => ping(peer, { signal })))
+}
+
+/** Looks for the node's own neighbours and into a part of the table by chance. Newcomers enter the table by what is said. */
+async function refresh({ walker, self, dht }: Parts, random: Random, signal: AbortSignal): Promise<void> {
+  if (dht.routingTable.size === 0) return
+  for (const key of [self.toMultihash().bytes, random.bytes(32)]) {
+    await walker.within(signal, ofWalk => walker.closest(key, { signal: ofWalk })).catch(() => undefined) // The next will do.
+  }
 }
 
 /** Announces what is our own, again and again: soon where it was restored, and never on the stroke. */

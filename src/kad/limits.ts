@@ -179,7 +179,7 @@ export const BOOTSTRAP_ROUNDS_MAX = 8
 /** Wait before a node looks for its own neighbours. A setting, as above. */
 export const SELF_LOOKUP_DELAY_MS = 1_000
 
-/** Time between two look-ups for the node's own neighbours. */
+/** Time between two look-ups for the node's own neighbours, and for a key by chance. */
 export const SELF_LOOKUP_PERIOD_MS = 300_000
 
 /** Leading zero bits that an id puzzle's hash must have: about a second of one core. A setting, as above. */

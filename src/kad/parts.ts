@@ -24,6 +24,7 @@ import { Walker } from './walk.ts'
 import { KadError } from './errors.ts'
 
 export type Parts = {
+  readonly self: PeerId
   readonly dht: Dht
   readonly records: RecordBook
   readonly providers: ProviderBook
@@ -35,7 +36,7 @@ export type Parts = {
   readonly providing: Providing
   readonly liveness: Liveness
   /** Asks whether a peer is there; whoever is not leaves the table in time. Never rejects. */
-  readonly ping: (peer: PeerId) => Promise<void>
+  readonly ping: (peer: PeerId, options: { readonly signal: AbortSignal }) => Promise<void>
 }
 
 export function mountParts(host: KadComponents, deps: KadDeps, options: KadOptions): Parts {
@@ -86,6 +87,7 @@ export function mountParts(host: KadComponents, deps: KadDeps, options: KadOptio
   made.addEventListener('peer', ({ detail }) => addresses.heard(detail.id, detail.multiaddrs))
   const walker = new Walker({ clock, dht, self: host.peerId }, { timeoutMs })
   return {
+    self: host.peerId,
     dht: made,
     records,
     providers,
@@ -96,8 +98,10 @@ export function mountParts(host: KadComponents, deps: KadDeps, options: KadOptio
     values: new Values({ walker, records, sender }, { holders }),
     providing: new Providing({ walker, providers, addresses, dht, self: host.peerId }, { holders }),
     liveness,
-    ping: async peer => {
-      await components.ping.ping(peer).catch(() => liveness.heard(peer, false))
+    ping: async (peer, given) => {
+      await components.ping.ping(peer, given).catch(() => {
+        if (!given.signal.aborted) liveness.heard(peer, false)
+      })
     },
   }
 }
@@ -140,7 +144,8 @@ function libraryOptions({ records, addresses, options, timeoutMs, bucket }: Libr
     alpha: options.parallel ?? limits.LOOKUP_PARALLEL_MAX,
     disjointPaths: options.disjointPaths ?? limits.DISJOINT_PATHS,
     initialQuerySelfInterval: options.selfLookupDelayMs ?? limits.SELF_LOOKUP_DELAY_MS,
-    querySelfInterval: limits.SELF_LOOKUP_PERIOD_MS,
+    // The first look-up for neighbours is the library's, as its queries wait for that; the others are ours.
+    querySelfInterval: NEVER_MS,
     networkDialTimeout: requestTimeout,
     pingNewContactTimeout: requestTimeout,
     pingOldContactTimeout: requestTimeout,

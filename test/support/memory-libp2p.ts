@@ -2,7 +2,7 @@
  * A network in memory for real libp2p nodes: any addresses that a test likes, no sockets, no encryption (both ends are in
  * this process, so who is who is simply said). All else is libp2p as it is: upgrade, Yamux, protocol negotiation.
  */
-import { type Connection, type Libp2p, type Listener, type Transport, transportSymbol } from '@libp2p/interface'
+import { type Connection, type Libp2p, type Listener, type Logger, type Transport, transportSymbol } from '@libp2p/interface'
 import { TypedEventEmitter, type ListenerEvents, type PeerId, type Upgrader } from '@libp2p/interface'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { multiaddrConnectionPair } from '@libp2p/utils'
@@ -14,14 +14,19 @@ import type { NodePrivateKey } from '#crypto'
 export type MemoryFabric = {
   /** Who listens, by address. */
   readonly hosts: Map<string, { readonly peer: PeerId; readonly address: Multiaddr; readonly upgrader: Upgrader }>
-  /** Milliseconds before a dial goes through, in real time. */
-  readonly latencyMs: number
   /** Connections made. */
   dials: number
 }
 
-export function createMemoryFabric(options: { readonly latencyMs?: number } = {}): MemoryFabric {
-  return { hosts: new Map(), latencyMs: options.latencyMs ?? 0, dials: 0 }
+const SILENT: Logger = Object.assign(() => undefined, {
+  enabled: false,
+  error: () => undefined,
+  trace: () => undefined,
+  newScope: (): Logger => SILENT,
+})
+
+export function createMemoryFabric(): MemoryFabric {
+  return { hosts: new Map(), dials: 0 }
 }
 
 class MemoryTransport implements Transport {
@@ -108,5 +113,7 @@ export async function createMemoryHost<S extends Record<string, unknown>>(
     connectionMonitor: { enabled: false },
     connectionGater: { denyDialMultiaddr: () => false },
     services: options.services,
+    // libp2p makes several loggers for each stream, which costs more than what is done on it.
+    logger: { forComponent: () => SILENT },
   })
 }
