@@ -12,11 +12,11 @@ import { createMemoryFabric, type MemoryFabric } from '../test/support/memory-li
 import { median } from './lib/report.ts'
 
 /** Small buckets, so that a hundred nodes are many: of k = 20 and 64 buckets, each would know all. */
-const KAD = { bucketSize: 8, prefixBits: 2, replicas: 5, siblings: 3, republishMs: 1_800_000, selfLookupDelayMs: 0 }
-const STEPS = 4
+const KAD = { bucketSize: 8, prefixBits: 2, replicas: 4, siblings: 2, republishMs: 1_800_000, selfLookupDelayMs: 0 }
+const STEPS = 3
 const HOUR_MS = 3_600_000
-const QUERIES_PER_STEP = 25
-const VALUES = 25
+const QUERIES_PER_STEP = 30
+const VALUES = 12
 /** Turns of the event loop that give background work time after each step. */
 const SETTLE_TURNS = 50
 
@@ -64,7 +64,11 @@ for (const churn of values.churn.split(',').map(Number)) {
   const outcome = await simulate({ nodes: Number(values.nodes), churnPercent: churn, seed: Number(values.seed) })
   outcomes.push(outcome)
   say(`churn ${churn} %/h: routing table ${outcome.tablePeers} peers (median), ${outcome.seconds.toFixed(0)} s`)
-  for (const [name, summary] of [['get', outcome.get], ['findProviders', outcome.findProviders]] as const) say(lineOf(name, summary))
+  for (const [name, summary] of [
+    ['get', outcome.get],
+    ['findProviders', outcome.findProviders],
+  ] as const)
+    say(lineOf(name, summary))
 }
 clearInterval(alive)
 if (values.json) console.log(JSON.stringify({ bench: 'kad-sim', seed: Number(values.seed), outcomes }))
@@ -138,7 +142,7 @@ async function publish(swarm: Swarm): Promise<readonly Published[]> {
   for (let i = 0; i < VALUES; i++) {
     const owner = swarm.nodes[(i * 7) % swarm.nodes.length]
     if (owner === undefined) continue
-    const { key } = await owner.kad.put(await owner.record({ sequence: i + 1 }))
+    const { key } = await owner.kad.put(await owner.record({ sequence: i + 1, lifeMs: 2 * HOUR_MS }))
     const provided = sha256(new TextEncoder().encode(`provided ${i}`))
     const providers = [0, 1, 2].flatMap(n => swarm.nodes[(i * 7 + n * 31) % swarm.nodes.length] ?? [])
     for (const provider of providers) await provider.kad.provide(provided)

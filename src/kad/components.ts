@@ -63,8 +63,10 @@ export function wrapComponents(deps: ComponentsDeps, options: ComponentsOptions)
     try {
       await pingOver(connection, signal)
       deps.onAnswer(peer, true)
+      // The library adds it now, unless its bucket has filled up meanwhile.
+      deps.clock.after(options.requestMs, () => deps.guard.settle(id))
     } catch (error) {
-      deps.guard.left(id)
+      deps.guard.settle(id)
       throw error
     }
     return 0

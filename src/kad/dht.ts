@@ -41,6 +41,8 @@ type TableEvent = { readonly detail: PeerId }
 
 /** The parts of the library's class that its interface leaves out. */
 export interface Dht extends KadDHT, Startable {
+  /** Called for each peer that an answer names. */
+  onPeerConnect: (peer: PeerInfo) => Promise<void>
   readonly network: {
     sendRequest(to: PeerId, message: Message, options: SendOptions): AsyncIterable<QueryEvent>
     sendMessage(to: PeerId, message: Message, options: SendOptions): AsyncIterable<QueryEvent>
@@ -71,7 +73,7 @@ export function createDht(components: KadDHTComponents, init: KadDHTInit): Dht {
   const has = (part: object | undefined, ...names: readonly string[]): boolean =>
     part !== undefined && names.every(name => typeof (part as Record<string, unknown>)[name] === 'function')
   assert(
-    has(dht, 'start', 'stop') &&
+    has(dht, 'start', 'stop', 'onPeerConnect') &&
       has(network, 'sendRequest', 'sendMessage') &&
       has(queryManager, 'run') &&
       has(routingTable, 'add', 'remove', 'find', 'closestPeers') &&

@@ -32,6 +32,12 @@ export const TABLE_PREFIX_BITS = 6
 /** Peers that are checked for the routing table at once. */
 export const NEWCOMERS_CHECKED_MAX = 8
 
+/** How long a peer that others name is not tried again for the routing table. */
+export const NEWCOMER_RETRY_MS = 60_000
+
+/** Such peers that are remembered. */
+export const NEWCOMERS_TRIED_MAX = 2_048
+
 /** Requests in a row that a peer of the routing table leaves without an answer before it is dropped. */
 export const PEER_FAILURES_MAX = 2
 

@@ -10,6 +10,7 @@ import { pointOf } from './distance.ts'
 import { HandOver } from './hand-over.ts'
 import * as limits from './limits.ts'
 import { Liveness } from './liveness.ts'
+import { Newcomers } from './newcomers.ts'
 import { OwnEntries } from './own-entries.ts'
 import { ProviderBook } from './provider-book.ts'
 import { Providing } from './providing.ts'
@@ -75,16 +76,7 @@ export function mountParts(host: KadComponents, deps: KadDeps, options: KadOptio
   const made = createDht(components, libraryOptions({ records, addresses, options, timeoutMs, bucket }))
   const sender = new Sender({ dht })
   const handOver = new HandOver({ dht, records, self, send: (to, record) => sender.enqueue(to, record) }, { holders })
-  made.routingTable.addEventListener('peer:add', ({ detail }) => {
-    liveness.entered(detail)
-    handOver.joined(detail)
-  })
-  made.routingTable.addEventListener('peer:remove', ({ detail }) => {
-    guard.left(detail.toString())
-    liveness.left(detail)
-    handOver.left(detail)
-  })
-  made.addEventListener('peer', ({ detail }) => addresses.heard(detail.id, detail.multiaddrs))
+  listen(made, { guard, liveness, handOver, addresses, newcomers: new Newcomers({ clock }) })
   const walker = new Walker({ clock, dht, self: host.peerId }, { timeoutMs })
   return {
     self: host.peerId,
@@ -104,6 +96,33 @@ export function mountParts(host: KadComponents, deps: KadDeps, options: KadOptio
       })
     },
   }
+}
+
+type Listeners = {
+  readonly guard: TableGuard
+  readonly liveness: Liveness
+  readonly handOver: HandOver
+  readonly addresses: AddressBook
+  readonly newcomers: Newcomers
+}
+
+/** What the library says, to whom it matters. */
+function listen(dht: Dht, { guard, liveness, handOver, addresses, newcomers }: Listeners): void {
+  const onPeerConnect = dht.onPeerConnect.bind(dht)
+  dht.onPeerConnect = async peer => {
+    const id = peer.id.toString()
+    if (!guard.has(id) && newcomers.tries(id)) await onPeerConnect(peer)
+  }
+  dht.routingTable.addEventListener('peer:add', ({ detail }) => {
+    liveness.entered(detail)
+    handOver.joined(detail)
+  })
+  dht.routingTable.addEventListener('peer:remove', ({ detail }) => {
+    guard.left(detail.toString())
+    liveness.left(detail)
+    handOver.left(detail)
+  })
+  dht.addEventListener('peer', ({ detail }) => addresses.heard(detail.id, detail.multiaddrs))
 }
 
 function bookOf(host: KadComponents, deps: KadDeps, ownAddresses: () => Multiaddr[]): AddressBook {

@@ -33,11 +33,11 @@ export class TableGuard {
   }
 
   /**
-   * Takes a place for a newcomer, or says why there is none. The place is given back by `left`.
+   * Takes a place for a newcomer, or says why there is none. The place is given back by `left` or `settle`.
    * @throws KadError KAD_PEER_REFUSED
    */
   enter(peer: string, known: Known): void {
-    if (this.#known.has(peer)) return
+    if (this.#known.has(peer)) return // It has its place.
     const { group, point } = known
     const dht = this.#dht()
     if (dht.routingTable.size >= this.#limits.table && !this.#isNear(point)) throw refused('busy')
@@ -53,14 +53,19 @@ export class TableGuard {
     this.#known.set(peer, known)
   }
 
-  /** The peer is not in the table, or no longer. */
+  /** Gives a place back where its peer has not come into the table after all, or did not answer. */
+  settle(peer: string): void {
+    if (!tablePeers(this.#dht()).some(({ peerId }) => peerId.toString() === peer)) this.left(peer)
+  }
+
+  /** The peer is no longer in the table. */
   left(peer: string): void {
     this.#known.delete(peer)
   }
 
-  /** Peers with a place. */
-  get count(): number {
-    return this.#known.size
+  /** Whether the peer is in the table, or about to be. */
+  has(peer: string): boolean {
+    return this.#known.has(peer)
   }
 
   #isNear(point: Uint8Array): boolean {

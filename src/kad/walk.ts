@@ -84,8 +84,8 @@ export class Walker {
         return new KadError({ code: 'KAD_TIMEOUT', timeoutMs }, `the DHT gave nothing within ${timeoutMs} ms`)
       },
       end: () => {
+        // The signal is not aborted: leaving a walk ends its requests, and all others have been waited for.
         cancel()
-        timeout.abort(new Error('the operation has ended'))
         this.#operations--
       },
     }

@@ -23,6 +23,8 @@ export type KadNode = {
     readonly sequence: number
     readonly value?: Uint8Array
     readonly kind?: string
+    /** @default an hour */
+    readonly lifeMs?: number
   }): Promise<Uint8Array>
   stop(): Promise<void>
 }
@@ -90,8 +92,8 @@ export async function startKadNode(options: KadNodeOptions): Promise<KadNode> {
         ? libp2p.getMultiaddrs().map(address => address.toString())
         : [`${memory.address}/p2p/${identity.peer}`],
     store,
-    record: ({ sequence, value = Uint8Array.of(1, 2, 3), kind = 'peer' }) =>
-      createKadRecord(identity.provider, { kind, sequence, expiresAt: clock.now() + HOUR_MS, value }),
+    record: ({ sequence, value = Uint8Array.of(1, 2, 3), kind = 'peer', lifeMs = HOUR_MS }) =>
+      createKadRecord(identity.provider, { kind, sequence, expiresAt: clock.now() + lifeMs, value }),
     stop: async () => await libp2p.stop(),
   }
 }

@@ -2,7 +2,14 @@
  * A network in memory for real libp2p nodes: any addresses that a test likes, no sockets, no encryption (both ends are in
  * this process, so who is who is simply said). All else is libp2p as it is: upgrade, Yamux, protocol negotiation.
  */
-import { type Connection, type Libp2p, type Listener, type Logger, type Transport, transportSymbol } from '@libp2p/interface'
+import {
+  type Connection,
+  type Libp2p,
+  type Listener,
+  type Logger,
+  type Transport,
+  transportSymbol,
+} from '@libp2p/interface'
 import { TypedEventEmitter, type ListenerEvents, type PeerId, type Upgrader } from '@libp2p/interface'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { multiaddrConnectionPair } from '@libp2p/utils'
