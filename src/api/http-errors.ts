@@ -331,9 +331,23 @@ const KEYRING: Rows<KeyringFault> = {
 
 /** Every code that may reach this surface. A test holds it against the modules' `errors.ts`. */
 export const HTTP_ERRORS: ReadonlyMap<string, Row> = new Map<string, Row>(
-  [BASE, API, NODE, DISCOVERY, PROTOCOL, TRANSFER, PLANNER, PIPELINE, ENGINE, FORMATS, NET, NAT, REACH, STORAGE, KEYRING].flatMap(
-    rows => Object.entries(rows),
-  ),
+  [
+    BASE,
+    API,
+    NODE,
+    DISCOVERY,
+    PROTOCOL,
+    TRANSFER,
+    PLANNER,
+    PIPELINE,
+    ENGINE,
+    FORMATS,
+    NET,
+    NAT,
+    REACH,
+    STORAGE,
+    KEYRING,
+  ].flatMap(rows => Object.entries(rows)),
 )
 
 export type HttpError = {

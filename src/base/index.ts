@@ -10,6 +10,7 @@ export {
   KoinonError,
   messageOf,
 } from './errors.ts'
+export type { KeyValueStore, StoredEntry } from './key-value.ts'
 export { containsLayers, decodeLayers, formatLayers, type LayerRange, layersIn } from './layer-range.ts'
 export { createLogger, type LogFields, type Logger, type LogLevel, type LogOptions, silentLogger } from './log.ts'
 export { BoundedQueue } from './queue.ts'

@@ -141,3 +141,14 @@ export const TRANSFER_KEPT_MS_MAX = DAY_MS
 
 /** The thread that writes attachments ends when there was nothing to write for so long. */
 export const TRANSFER_THREAD_IDLE_MS = 60_000
+
+// What the DHT keeps (`key-value-store.ts`).
+
+/** Entries that the DHT keeps between runs: records, sequence numbers, addresses. Those that expire first go first. */
+export const KAD_ENTRIES_KEPT_MAX = 40_000
+
+/** Bytes of one such entry. */
+export const KAD_ENTRY_BYTES_MAX = 4 * 1024
+
+/** Characters of the name of one. */
+export const KAD_ENTRY_KEY_CHARS_MAX = 256

@@ -114,4 +114,10 @@ export const MIGRATIONS: readonly string[] = [
      id INTEGER PRIMARY KEY CHECK (id = 1),
      sequence INTEGER NOT NULL
    ) STRICT`,
+  `CREATE TABLE kad_entries (
+     key TEXT NOT NULL UNIQUE CHECK (length(key) <= 256),
+     value BLOB NOT NULL CHECK (length(value) <= 4096),
+     expires_at INTEGER NOT NULL
+   ) STRICT;
+   CREATE INDEX kad_entries_by_expiry ON kad_entries (expires_at)`,
 ]

@@ -5,12 +5,13 @@
  */
 import { chmodSync, closeSync, openSync, statSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
-import { type Clock, type Logger, messageOf } from '#base'
+import { type Clock, type KeyValueStore, type Logger, messageOf } from '#base'
 import { peerOfPublicKey } from '#crypto'
 import type { PenaltyStore, ReplayStore, SessionStore } from '#protocol'
 import { type AuditStore, createAuditLog } from './audit-log.ts'
 import { StorageError } from './errors.ts'
 import { createKnownPeerStore, type KnownPeerStore } from './known-peers.ts'
+import { createKeyValueStore } from './key-value-store.ts'
 import { DATABASE_BUSY_MS_MAX } from './limits.ts'
 import { MIGRATIONS } from './migrations.ts'
 import { createModelIdCache, type ModelIdCache } from './model-id-cache.ts'
@@ -32,6 +33,8 @@ export interface NodeStores {
   readonly reputation: ReputationStore
   readonly knownPeers: KnownPeerStore
   readonly audit: AuditStore
+  /** What the DHT keeps. */
+  readonly kad: KeyValueStore
 }
 
 export type NodeDatabase = {
@@ -75,6 +78,7 @@ function createStores(deps: StoreDeps, path: string): NodeDatabase {
     penalties: createPenaltyStore(deps),
     reputation: createReputationStore(deps, peer => peerKeys.current(peer)),
     knownPeers: createKnownPeerStore(deps),
+    kad: createKeyValueStore(deps),
     audit: {
       record: (kind, facts) => audit.record(kind, facts),
       setSigner: signer => {

@@ -465,7 +465,7 @@ test('a database of the first version keeps its model ids and gets the new table
   b.data.modelIds.remember(stamp, 'ab')
   await b.data.close()
   const tables = ['sessions', 'replay', 'handovers', 'penalties', 'ratings', 'observations']
-  b.sql(`${[...tables, 'audit', 'audit_checkpoints', 'audit_state', 'hybrid_keys', 'known_peers', 'discovery'].map(name => `DROP TABLE ${name};`).join('')}
+  b.sql(`${[...tables, 'audit', 'audit_checkpoints', 'audit_state', 'hybrid_keys', 'known_peers', 'discovery', 'kad_entries'].map(name => `DROP TABLE ${name};`).join('')}
          PRAGMA user_version = 1`)
   await b.reopen()
   assert.equal(b.data.modelIds.find(stamp), 'ab')

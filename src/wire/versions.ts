@@ -23,6 +23,8 @@ export const PROTOCOLS = {
   reach: '/koinon/reach/1',
   /** The connection that such a dial makes: it brings the nonce, and ends. */
   reachBack: '/koinon/reach-back/1',
+  /** Kademlia of libp2p, among Koinon's nodes alone. */
+  kad: '/koinon/kad/1',
   /** The protocol of the systems before: a length and JSON. */
   json: '/json-message/1.0',
 } as const
