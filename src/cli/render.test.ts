@@ -281,8 +281,13 @@ const network: NetworkStatus = {
 }
 
 const sections = {
-  nat: { kind: 'full cone', external: ['203.0.113.7', '\u001b[31m2001:db8::7'], mapping: 'UPnP, port 4001' },
-  relay: { reservedAt: [PEER], reservations: 2, circuits: 1 },
+  nat: {
+    type: 'nat',
+    kind: 'full cone',
+    external: ['203.0.113.7', '\u001b[31m2001:db8::7'],
+    mapping: 'UPnP, port 4001',
+  },
+  relay: { isServing: true, reservedAt: [PEER], reservations: 2, circuits: 1 },
   dht: { kadPeers: 1, mainlineNodes: 1234 },
 }
 
