@@ -66,6 +66,7 @@ function countsText(connections: readonly ConnectionSummary[]): string {
 const REACHED = {
   public: 'can dial this node',
   nat: 'cannot dial this node: they come through relays, or by punching',
+  local: 'cannot dial this node: it listens on this machine only',
   unknown: 'have not tried yet whether they can dial this node',
 } as const
 

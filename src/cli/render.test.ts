@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ManualClock } from '#base'
-import type { ModelSummary, NetworkStatus, NodeStatus, PeerSummary, PlanReport } from '#wire'
+import type { ModelSummary, NetworkFacts, NetworkStatus, NodeStatus, PeerSummary, PlanReport } from '#wire'
 import { missingLayers, renderModels } from './models.ts'
 import { renderNet } from './net.ts'
 import { renderPeers } from './peers.ts'
@@ -280,7 +280,7 @@ const network: NetworkStatus = {
   settings: { pingIntervalMs: 15_000, pingTimeoutMs: 10_000, pingFailuresMax: 3, idleLimitMs: 300_000, peersFloor: 32 },
 }
 
-const sections = {
+const sections: NetworkFacts = {
   nat: {
     type: 'nat',
     kind: 'full cone',

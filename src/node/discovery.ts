@@ -52,7 +52,6 @@ export function createSwarmKad(
         gate: { openConnection: connection, isAdmitted, mayRoute: known },
         addresses: () => host()?.addresses() ?? [],
       },
-      // Until others are known to reach us we only ask.
       { mode: 'server', kinds: KAD_KINDS },
     )
     made.kad = kad
@@ -122,10 +121,11 @@ export async function startDiscovery(parts: DiscoveryParts): Promise<StartedDisc
   stopper.add('discovery', () => discovery.stop())
   discovery.start()
   if (kad !== undefined) followPeers(host, kad)
-  reach.onChange(({ type }) => {
+  reach.onChange(({ type, ips }) => {
     discovery.factsChanged()
-    // Whom nobody can dial would only cost those who ask it.
-    kad?.setMode(type === 'nat' ? 'client' : 'server').catch(() => undefined) // Stopping: nobody is asked any more.
+    // Whom nobody can dial would only cost those who ask it; but in a swarm on one machine or network everybody can.
+    const isHidden = type === 'nat' && ips.length > 0
+    kad?.setMode(isHidden ? 'client' : 'server').catch(() => undefined) // Stopping: nobody is asked any more.
   })
   host.relay.onAddresses(() => discovery.factsChanged())
   const solved = solvePuzzle(parts, log)

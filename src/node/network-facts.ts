@@ -38,10 +38,10 @@ export function networkFacts({ reach, kad, mainline, host }: Finding & { readonl
   }
 }
 
-function natFacts({ type, nat, external, mapping }: ReachReport): NonNullable<NetworkFacts['nat']> {
+function natFacts({ type, isLocalOnly, nat, external, mapping }: ReachReport): NonNullable<NetworkFacts['nat']> {
   const [port] = mapping.ports
   return {
-    type,
+    type: isLocalOnly ? 'local' : type,
     kind: nat.kind,
     ...(external.length === 0 ? {} : { external: external.map(({ address }) => address) }),
     ...(port === undefined

@@ -45,8 +45,8 @@ export type BreakerSummary = {
 /** What the parts of a node that may be missing know of the network. */
 export type NetworkFacts = {
   readonly nat?: {
-    /** Whether others can dial this node. */
-    readonly type: 'public' | 'nat' | 'unknown'
+    /** Whether others can dial this node; `local`: it listens on this machine only. */
+    readonly type: 'public' | 'nat' | 'local' | 'unknown'
     /** For people: "none", "full cone", "symmetric", ... */
     readonly kind: string
     /** Addresses under which the world sees this node. */
