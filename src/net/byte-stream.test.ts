@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { type ByteStream, concatBytes, seededRandom } from '#base'
 import { PROTOCOLS, type ProtocolId } from '#wire'
-import { CARRIED_WINDOW_BYTES_MAX, STREAM_WINDOW_BYTES_MAX, STREAM_WRITE_BYTES_MAX } from './limits.ts'
+import { CARRIED_WINDOW_BYTES_MAX, STREAM_WINDOW_BYTES_MAX } from './limits.ts'
 import { firstAddress, startHost, within } from '../../test/support/net-hosts.ts'
 
 const MIB = 1024 * 1024
@@ -143,7 +143,8 @@ for (const { how, protocol, options, aheadMax } of STREAMS) {
     })
 
     it('resets the stream of a writer who does not wait, before its memory grows', async test => {
-      const [a] = await connectedStreams(test)
+      const settings = { streamWriteBytes: MIB }
+      const [a] = await streamsBetween(test, { protocol, options: { ...options, settings } })
       const piece = new Uint8Array(PIECE_BYTES)
       let sent = 0
       assert.throws(
@@ -153,7 +154,7 @@ for (const { how, protocol, options, aheadMax } of STREAMS) {
         { code: 'STREAM_RESET' },
       )
       const windowBytes = Math.max(STREAM_WINDOW_BYTES_MAX, CARRIED_WINDOW_BYTES_MAX)
-      assert.ok(sent <= STREAM_WRITE_BYTES_MAX + windowBytes + piece.byteLength)
+      assert.ok(sent <= settings.streamWriteBytes + windowBytes + piece.byteLength)
       await assert.rejects(a.drained(), { code: 'STREAM_RESET' })
     })
 
