@@ -4,9 +4,21 @@ import { type Command, Option } from 'commander'
 import { messageOf } from '#base'
 import type { NodeConfig } from '#node'
 import type { RelayMode } from '#wire'
+import type { StunName } from '#reach'
 import { usageError } from './errors.ts'
 import { NET_CONFIG_BYTES_MAX } from './limits.ts'
-import { collect, integerIn, parseListen, parseMultiaddr, parsePeerId, parsePlanePort, parseRegion } from './parse.ts'
+import {
+  collect,
+  integerIn,
+  parseListen,
+  parseMultiaddr,
+  parsePeerId,
+  parsePlanePort,
+  parseRegion,
+  parseStun,
+  parseSwitch,
+  parseTopic,
+} from './parse.ts'
 
 /** As commander hands them over. */
 export type NetFlags = {
@@ -17,6 +29,13 @@ export type NetFlags = {
   readonly planePort: number | 'off'
   readonly relay: RelayMode
   readonly region?: string
+  readonly mapPorts: boolean
+  readonly stun?: readonly StunName[]
+  readonly external?: readonly string[]
+  readonly dht: boolean
+  readonly mainline?: number
+  readonly mainlineBootstrap?: readonly StunName[]
+  readonly topic?: string
   readonly allow?: readonly string[]
   readonly netConfig?: string
 }
@@ -25,6 +44,9 @@ export type NetFlags = {
 const PORT_DEFAULT = 30_906
 
 const MODES = ['dual', 'quic', 'tcp'] as const
+
+/** Nodes of the Mainline DHT that are known to everybody. */
+const MAINLINE_ROUTERS = ['router.bittorrent.com:6881', 'dht.transmissionbt.com:6881', 'dht.libtorrent.org:25401']
 
 export function addNetOptions(command: Command): Command {
   const parsePort = integerIn(1, 65_535)
@@ -61,12 +83,40 @@ export function addNetOptions(command: Command): Command {
       'where this node is, in your words: relays of the region are liked a bit more',
       parseRegion,
     )
+    .addOption(
+      new Option('--map-ports <on|off>', 'have the router let peers in, where this machine has a private address')
+        .argParser(parseSwitch)
+        .default(true, 'on'),
+    )
+    .option('--external <address>', 'peers outside reach this node here (repeatable)', collect(parseMultiaddr))
+    .option('--stun <host:port>', 'ask this server, too, what the NAT does (repeatable)', collect(parseStun))
+    .addOption(
+      new Option('--dht <on|off>', 'find nodes and services through a DHT of the nodes of the swarm')
+        .argParser(parseSwitch)
+        .default(true, 'on'),
+    )
+    .addOption(
+      new Option('--mainline [port]', "find and be found through BitTorrent's DHT, at this UDP port (any that is free)")
+        .argParser(integerIn(0, 65_535))
+        .preset('0'),
+    )
+    .option(
+      '--mainline-bootstrap <host:port>',
+      `where to join it (repeatable; default: ${MAINLINE_ROUTERS.join(', ')})`,
+      collect(parseStun),
+    )
+    .option('--topic <name>', 'what nodes look for one another by in DHTs (default: koinon-mesh)', parseTopic)
     .option('--allow <peer>', 'connect to these peers and to nobody else (repeatable)', collect(parsePeerId))
     .option('--net-config <file>', 'settings of the network, as a JSON object (docs/reference/transports.md)')
 }
 
-type NetConfig = Required<Pick<NodeConfig, 'peers' | 'listen' | 'planePort' | 'transport' | 'allow' | 'relay'>> &
-  Pick<NodeConfig, 'settings' | 'region'>
+type NetConfig = Required<
+  Pick<
+    NodeConfig,
+    'peers' | 'listen' | 'planePort' | 'transport' | 'allow' | 'relay' | 'mapPorts' | 'stun' | 'external' | 'dht'
+  >
+> &
+  Pick<NodeConfig, 'settings' | 'region' | 'mainline' | 'topic'>
 
 /** The parts of a node's configuration that these options decide. @throws CliError CLI_USAGE; NetError NET_SETTINGS_INVALID */
 export async function netConfig(flags: NetFlags): Promise<NetConfig> {
@@ -78,9 +128,31 @@ export async function netConfig(flags: NetFlags): Promise<NetConfig> {
     transport: flags.transport,
     relay: flags.relay,
     ...(flags.region === undefined ? {} : { region: flags.region }),
+    mapPorts: flags.mapPorts,
+    stun: flags.stun ?? [],
+    external: flags.external ?? [],
+    dht: flags.dht,
+    ...mainlineConfig(flags),
+    ...(flags.topic === undefined ? {} : { topic: flags.topic }),
     allow: flags.allow ?? [],
     ...(settings === undefined ? {} : { settings }),
   }
+}
+
+/** Where the node takes peers of the local machine alone, its place in the DHT is there too. */
+function mainlineConfig(flags: NetFlags): Pick<NodeConfig, 'mainline'> {
+  const { mainline: port, mainlineBootstrap, listen = listenAddresses(flags) } = flags
+  if (port === undefined) {
+    if (mainlineBootstrap !== undefined) throw usageError('--mainline-bootstrap needs --mainline')
+    return {}
+  }
+  const isLocal = listen.length > 0 && listen.every(address => /^\/ip(?:4\/127\.|6\/::1\/)/.test(address))
+  const bootstrap = mainlineBootstrap?.map(nameText) ?? MAINLINE_ROUTERS
+  return { mainline: { port, hosts: isLocal ? ['127.0.0.1'] : ['0.0.0.0', '::'], bootstrap } }
+}
+
+function nameText({ host, port }: StunName): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
 /** TCP first: it is the address that people copy. */

@@ -63,14 +63,22 @@ function countsText(connections: readonly ConnectionSummary[]): string {
   return `${groupDigits(connections.length)}: ${count(({ state }) => state)}; ${count(({ path }) => path.kind)}`
 }
 
+const REACHED = {
+  public: 'can dial this node',
+  nat: 'cannot dial this node: they come through relays, or by punching',
+  local: 'cannot dial this node: it listens on this machine only',
+  unknown: 'have not tried yet whether they can dial this node',
+} as const
+
 /** What parts that a node may lack have to say. */
 function sectionsOf({ nat, relay, dht }: NetworkFacts): (readonly [title: string, facts: FactLine[]])[] {
   const sections: (readonly [string, FactLine[]])[] = []
   if (nat !== undefined) {
-    const { kind, external, mapping } = nat
+    const { type, kind, external, mapping } = nat
     sections.push([
       'NAT',
       known([
+        ['Others', REACHED[type]],
         ['Kind', kind],
         ['Seen as', external && linesOf(external)],
         ['Mapping', mapping],
@@ -78,12 +86,12 @@ function sectionsOf({ nat, relay, dht }: NetworkFacts): (readonly [title: string
     ])
   }
   if (relay !== undefined) {
-    const { reservedAt, reservations, circuits } = relay
-    const forOthers = `${countOf(reservations, 'place')} held, ${countOf(circuits, 'circuit')}`
+    const { isServing, reservedAt, reservations, circuits } = relay
+    const forOthers = isServing ? `${countOf(reservations, 'place')} held, ${countOf(circuits, 'circuit')}` : undefined
     sections.push([
       'Relay',
       known([
-        ['Through', linesOf(reservedAt.map(shortPeer))],
+        ['Through', reservedAt.length === 0 ? undefined : linesOf(reservedAt.map(shortPeer))],
         ['For others', forOthers],
       ]),
     ])

@@ -83,6 +83,14 @@ export function parseRegion(text: string): string {
   return text
 }
 
+/** What nodes look for one another by. */
+export function parseTopic(text: string): string {
+  if (!/^[a-z0-9][a-z0-9._-]{0,63}$/.test(text)) {
+    throw new InvalidArgumentError('Expected up to 64 lower-case letters, digits, dots and dashes, such as my-friends.')
+  }
+  return text
+}
+
 /** A multiaddr, or "none" for a node that takes no connections. */
 export function parseListen(text: string): string {
   return text === 'none' ? text : parseMultiaddr(text)

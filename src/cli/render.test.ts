@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ManualClock } from '#base'
-import type { ModelSummary, NetworkStatus, NodeStatus, PeerSummary, PlanReport } from '#wire'
+import type { ModelSummary, NetworkFacts, NetworkStatus, NodeStatus, PeerSummary, PlanReport } from '#wire'
 import { missingLayers, renderModels } from './models.ts'
 import { renderNet } from './net.ts'
 import { renderPeers } from './peers.ts'
@@ -286,9 +286,14 @@ const network: NetworkStatus = {
   settings: { pingIntervalMs: 15_000, pingTimeoutMs: 10_000, pingFailuresMax: 3, idleLimitMs: 300_000, peersFloor: 32 },
 }
 
-const sections = {
-  nat: { kind: 'full cone', external: ['203.0.113.7', '\u001b[31m2001:db8::7'], mapping: 'UPnP, port 4001' },
-  relay: { reservedAt: [PEER], reservations: 2, circuits: 1 },
+const sections: NetworkFacts = {
+  nat: {
+    type: 'nat',
+    kind: 'full cone',
+    external: ['203.0.113.7', '\u001b[31m2001:db8::7'],
+    mapping: 'UPnP, port 4001',
+  },
+  relay: { isServing: true, reservedAt: [PEER], reservations: 2, circuits: 1 },
   dht: { kadPeers: 1, mainlineNodes: 1234 },
 }
 

@@ -228,7 +228,7 @@ class Node implements Discovery {
   }
 
   #createExchanger(onFault: (peer: string, fault: PeerFault) => void): Exchanger {
-    const { clock, facts, host, kad, log, mainline, random, signer } = this.#deps
+    const { clock, facts, host, log, mainline, random, signer } = this.#deps
     const identity = () => {
       const { nodeType, isRelay } = facts()
       const record = this.#record.bytes
@@ -239,7 +239,7 @@ class Node implements Discovery {
         isRelay,
         topic: this.#topic,
         // Without a DHT, a peer's own record is the only way to it.
-        wantsRecords: kad === undefined && mainline === undefined,
+        wantsRecords: mainline === undefined,
         ...(record === undefined ? {} : { record }),
         ...(nodeId === undefined ? {} : { dhtNodeId: Uint8Array.from(Buffer.from(nodeId, 'hex')) }),
       }

@@ -1,11 +1,11 @@
 /** Makes a host of its options: libp2p with the transports that there are, checked settings, and who may come. */
 import { Libp2pHost } from './host.ts'
 import type { HostDeps } from './host-deps.ts'
-import { NetError } from './errors.ts'
+import { NetError, stopped } from './errors.ts'
 import { createNode } from './libp2p.ts'
 import { ALLOWED_PEERS_MAX } from './limits.ts'
 import { checkSettings } from './settings.ts'
-import type { Host, HostOptions } from './types.ts'
+import type { Host, HostInside, HostOptions } from './types.ts'
 
 /**
  * Makes a host that has not been started.
@@ -21,6 +21,7 @@ export async function createHost(deps: HostDeps, options: HostOptions): Promise<
     allows,
     ...(quicKey === undefined ? {} : { quicKey }),
     ...(options.transport === undefined ? {} : { transport: options.transport }),
+    ...(options.services === undefined ? {} : { services: options.services(insideOf(() => host.current)) }),
     key: deps.identity.privateKey,
     listen: options.listen,
     mdns: options.mdns,
@@ -33,6 +34,14 @@ export async function createHost(deps: HostDeps, options: HostOptions): Promise<
   }
   host.current = new Libp2pHost({ ...deps, node, settings, allows }, options)
   return host.current
+}
+
+function insideOf(host: () => Libp2pHost | undefined): HostInside {
+  return {
+    connection: (peer, addresses, options) =>
+      host()?.connectionTo(peer, addresses, options) ?? Promise.reject(stopped()),
+    isAdmitted: connection => host()?.sessions.get(connection)?.isAdmitted === true,
+  }
 }
 
 /** Without a list everybody is. */

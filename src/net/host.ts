@@ -2,6 +2,7 @@
  * The host: libp2p below, admitted peers and byte streams above. Between them stand the sessions (one a connection),
  * the table of peers, and those who dial: callers, the keeper of configured peers, and introductions.
  */
+import type { Connection } from '@libp2p/interface'
 import { assert, type ByteStream, repeat } from '#base'
 import type { KeyProvider } from '#identity'
 import type { RefusalFacts } from '#protocol'
@@ -181,6 +182,18 @@ export class Libp2pHost implements Host {
 
   async connect(address: string, options: { readonly signal?: AbortSignal } = {}): Promise<string> {
     return this.#connectFor(targetOf(parseAddress(address)), options)
+  }
+
+  /** The connection of a peer's preferred session, dialled where there is none. @throws NetError */
+  async connectionTo(
+    peer: string,
+    addresses: readonly string[],
+    options: { readonly signal: AbortSignal },
+  ): Promise<Connection> {
+    if (!this.#table.has(peer)) await this.#connectFor({ peer, addresses: addressesOf(peer, addresses) }, options)
+    const session = this.#table.session(peer)
+    if (session === undefined) throw lost(peer)
+    return session.connection
   }
 
   keepConnected(addresses: readonly string[]): void {

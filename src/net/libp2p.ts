@@ -35,6 +35,8 @@ export type NodeOptions = {
   readonly settings?: NetSettings
   /** Whether a peer that has proved its id may stay. @default everybody may */
   readonly allows?: (peer: string) => boolean
+  /** Services of others, by their names. */
+  readonly services?: Readonly<Record<string, (components: never) => object>>
 }
 
 export type Node = {
@@ -121,6 +123,7 @@ export async function createNode(options: NodeOptions): Promise<Node> {
         return {}
       },
       ...(options.mdns ? { localNetwork: createLocalNetwork(options.onFound) } : {}),
+      ...(options.services as Record<string, (components: Components) => object> | undefined),
     },
   })
   libp2p.addEventListener('connection:open', event => {

@@ -1,4 +1,5 @@
 /** What services see of the network: a host that dials, listens, admits peers and carries streams. */
+import type { Connection } from '@libp2p/interface'
 import type { ByteStream } from '#base'
 import type { KeyProvider } from '#identity'
 import type { LinkFacts, RefusalFacts } from '#protocol'
@@ -35,7 +36,23 @@ export type HostOptions = {
   readonly settings?: Partial<NetSettings>
   /** Peer ids. Where there are any, nobody else is dialled or let in. @default everybody may come */
   readonly allow?: readonly string[]
+  /** What else runs on the libp2p node. @default nothing */
+  readonly services?: HostServices
 }
+
+/** What a service on our libp2p node is given, so that it talks to admitted peers alone. */
+export type HostInside = {
+  /** The connection of an admitted peer, dialled where there is none. @throws NetError */
+  readonly connection: (
+    peer: string,
+    addresses: readonly string[],
+    options: { readonly signal: AbortSignal },
+  ) => Promise<Connection>
+  readonly isAdmitted: (connection: Connection) => boolean
+}
+
+/** Makes services of libp2p by their names: each is given libp2p's components, started and stopped with it. */
+export type HostServices = (inside: HostInside) => Readonly<Record<string, (components: never) => object>>
 
 /**
  * QUIC and TCP beside one another (and TCP alone, with a warning, where QUIC cannot be had); QUIC alone, and no data plane;

@@ -14,6 +14,7 @@ import { type DataDir, openDataDir } from '#storage'
 import { createCommandServices } from './command-services.ts'
 import { type CommandStack, createCommandStack } from './command-stack.ts'
 import { createCommands } from './commands/create-commands.ts'
+import { startDiscovery } from './discovery.ts'
 import { dialOnce } from './first-contact.ts'
 import { AGENT } from '#wire'
 import { Gate } from './gate.ts'
@@ -25,6 +26,7 @@ import { openOwnIdentity, type OwnIdentity } from './own-identity.ts'
 import { memoryForLayers } from './own-offer.ts'
 import { OwnStage } from './own-stage.ts'
 import { type Choice, chooseLayers } from './placement.ts'
+import { type Finding, networkFacts } from './network-facts.ts'
 import { startReach } from './reach.ts'
 import { Stopper } from './stopper.ts'
 import type { KeyRotated, KeyRotationRequest, KoinonNode, NodeConfig, NodeDeps, NodeProgress } from './types.ts'
@@ -90,8 +92,7 @@ async function start(build: Build): Promise<KoinonNode> {
   })
   const commands = await createCommandStack({ ...deps, ...net, config, dataDir, stopper })
   await listen(build, net.host)
-  const reach = startReach({ ...deps, host: net.host, config, stopper })
-  net.found.stunPort = () => reach.stunPort
+  const finding = await startFinding(build, { net, dataDir, own })
   net.offers.announce()
   const placement = await place(build, model, net)
   deps.log.info('the node is ready', { placement: placement.text, model: model.id })
@@ -107,7 +108,9 @@ async function start(build: Build): Promise<KoinonNode> {
     report,
     startedAt,
     stopper,
-    reach,
+    reach: finding.reach,
+    discovery: finding.discovery,
+    networkFacts: () => networkFacts({ ...finding, host: net.host }),
     ask: (peer, asked, options) => commands.ask(peer, asked, options),
     listCommands: () => commands.summaries(),
     rotateKey: request => rotateKey({ dataDir, own, host: net.host }, request),
@@ -132,6 +135,29 @@ async function start(build: Build): Promise<KoinonNode> {
   const node = toNode(parts)
   registerCommands(parts, { node, net, commands, dataDir })
   return node
+}
+
+/** Where this node is reached, and who else there is. */
+async function startFinding(
+  { deps, config, stopper }: Build,
+  { net, dataDir, own }: { readonly net: Network; readonly dataDir: DataDir; readonly own: OwnIdentity },
+): Promise<Finding> {
+  const { host, late, found, offers, swarmKad } = net
+  const reach = startReach({ ...deps, host, config, stopper })
+  late.reach = reach
+  const kad = swarmKad?.kad
+  const signer = own.identity.provider
+  const parts = { ...deps, ...net, reach, kad, signer, dataDir, config, stopper }
+  const started = await startDiscovery(parts)
+  found.stunPort = () => reach.stunPort
+  found.puzzle = started.puzzle
+  offers.onSent(started.offered)
+  reach.onChange(() => {
+    host.relay.reachabilityChanged()
+    host.networkChanged()
+    offers.announce()
+  })
+  return { ...started, reach, kad }
 }
 
 /** Peers can give commands from now on: before, there would be nobody to carry them out. */

@@ -156,3 +156,20 @@ export const JSON_LINGER_MS_MAX = 1_000
 
 /** When a stream with too many open requests may try again, in milliseconds. */
 export const JSON_RETRY_MS = 1_000
+
+// Finding peers.
+
+/** How long a record that this node puts into the DHT of its swarm is good for, in milliseconds. It is put again before. */
+export const KAD_RECORD_LIFE_MS = 24 * 60 * 60_000
+
+/** How long the solution of a node's id puzzle is kept, in milliseconds. */
+export const PUZZLE_KEPT_MS = 365 * 24 * 60 * 60_000
+
+/** Contacts of the Mainline DHT that are kept for the next start. */
+export const MAINLINE_CONTACTS_KEPT = 32
+
+/** How long these are kept, in milliseconds. */
+export const MAINLINE_CONTACTS_KEPT_MS = 30 * 24 * 60 * 60_000
+
+/** Connected peers from which on one that nothing uses gives way to a newcomer: eight less than there is room for. */
+export const PEERS_CROWDED = 56

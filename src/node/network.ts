@@ -1,11 +1,13 @@
 /** The node among others: its host, what sessions remember, and the pipeline over the host's streams. */
 import type { Clock, Logger, Random } from '#base'
 import type { EdgeEngine } from '#engine'
-import { createHost, type Host } from '#net'
+import { createHost, type Host, type PeerGuard } from '#net'
+import type { Reach } from '#reach'
 import { createPipeline, type Pipeline } from '#pipeline'
 import { BackOff, Penalties, PenaltyRecords, ReplayFilter } from '#protocol'
 import type { DataDir } from '#storage'
 import { type NodeOffer, PROTOCOLS, type RouteHop } from '#wire'
+import { createSwarmKad, type KadParts } from './discovery.ts'
 import { letsPeersMeet } from './first-contact.ts'
 import { COMPLETION_WAIT_MS_MAX, DRAIN_MS } from './limits.ts'
 import type { LocalModel } from './model-library.ts'
@@ -13,6 +15,7 @@ import { OfferKeeper } from './offer-keeper.ts'
 import { makeOffer, type OfferParts } from './own-offer.ts'
 import type { OwnIdentity } from './own-identity.ts'
 import type { OwnStage } from './own-stage.ts'
+import { createPunchTools } from './punch-tools.ts'
 import { createPeerGuard } from './peer-guard.ts'
 import { PeerWatch } from './peer-watch.ts'
 import { holdStages } from './stage-holds.ts'
@@ -46,16 +49,25 @@ export type Network = {
   readonly watch: PeerWatch
   readonly offers: OfferKeeper
   readonly penalties: Penalties
+  readonly guard: PeerGuard
+  /** Kademlia on the host; undefined where the owner wants none. */
+  readonly swarmKad: KadParts | undefined
+  /** What is known only once the host runs. */
+  readonly late: Late
   readonly capabilities: readonly string[]
   readonly ownOffer: () => NodeOffer
   readonly found: OfferParts['found']
 }
 
+/** What the host asks for, and what is made after it because it needs the host. */
+export type Late = { host?: Host; reach?: Reach }
+
 /** Everything is made, and nothing listens yet. */
 export async function createNetwork(deps: NetworkDeps): Promise<Network> {
   const { config, stopper, model, stage, found } = deps
   const capabilities = config.layers.kind === 'none' ? CAPABILITIES.filter(name => name !== 'stage') : CAPABILITIES
-  const { host, penalties } = await createGuardedHost(deps, capabilities)
+  const late: Late = {}
+  const { host, penalties, guard, swarmKad } = await createGuardedHost(deps, { capabilities, late })
   const pipeline = createPipeline(
     {
       ...deps,
@@ -95,20 +107,20 @@ export async function createNetwork(deps: NetworkDeps): Promise<Network> {
   offers.announce()
   const routes = (): (readonly RouteHop[])[] => pipeline.entry.generations().map(({ route }) => route ?? [])
   const view = new SwarmView({ host, ownOffer, routes })
-  return { host, pipeline, stage, view, watch, offers, penalties, capabilities, ownOffer, found }
+  const made = { host, guard, swarmKad, late, penalties, capabilities }
+  return { ...made, pipeline, stage, view, watch, offers, ownOffer, found }
 }
 
 async function createGuardedHost(
   deps: NetworkDeps,
-  capabilities: readonly string[],
-): Promise<{ readonly host: Host; readonly penalties: Penalties }> {
+  { capabilities, late }: { readonly capabilities: readonly string[]; readonly late: Late },
+): Promise<Pick<Network, 'host' | 'penalties' | 'guard' | 'swarmKad'>> {
   const { clock, random, config, dataDir, own, stopper } = deps
   const { sessions, peerKeys, audit } = dataDir
   const log = deps.log.child('net')
   const replay = new ReplayFilter({ clock, random, store: dataDir.replay, log })
   stopper.add('the replay filter', () => replay.flush())
   const records = new PenaltyRecords({ clock, store: dataDir.penalties })
-  const started: { host?: Host } = {}
   const penalties: Penalties = new Penalties({
     clock,
     records,
@@ -117,10 +129,12 @@ async function createGuardedHost(
       const facts = verdict === 'ban' ? { retryAfterMs: Math.ceil(penalties.bannedForMs(peer)) } : {}
       // A ban is written down by the penalties.
       if (verdict === 'disconnect') audit.record('refused', { peer, reason: 'penalties' })
-      started.host?.drop(peer, verdict === 'ban' ? 'banned' : 'flood', facts)
+      late.host?.drop(peer, verdict === 'ban' ? 'banned' : 'flood', facts)
     },
   })
-  started.host = await createHost(
+  const guard = createPeerGuard({ penalties, backOff: new BackOff({ clock, records }) })
+  const swarmKad = createSwarmKad({ clock, random, log: deps.log, store: dataDir.kad }, config, () => late.host)
+  const host = await createHost(
     {
       clock,
       random,
@@ -129,9 +143,21 @@ async function createGuardedHost(
       handovers: own.handovers,
       capabilities,
       memory: { sessions, peerKeys, replay, audit },
-      guard: createPeerGuard({ penalties, backOff: new BackOff({ clock, records }) }),
+      guard,
+      isPublic: () => isPublic(late.reach),
+      punch: createPunchTools({ clock, random, log }, () => late.reach),
     },
-    { ...config, meet: letsPeersMeet(config) },
+    {
+      ...config,
+      meet: letsPeersMeet(config),
+      ...(swarmKad === undefined ? {} : { services: swarmKad.services }),
+    },
   )
-  return { host: started.host, penalties }
+  late.host = host
+  return { host, penalties, guard, swarmKad }
+}
+
+/** Undefined while nobody knows. */
+function isPublic(reach: Reach | undefined): boolean | undefined {
+  return reach === undefined || reach.type === 'unknown' ? undefined : reach.type === 'public'
 }

@@ -8,6 +8,7 @@ export class OfferKeeper {
   readonly #host: Pick<Host, 'announce'>
   readonly #make: () => NodeOffer
   #sent = ''
+  #onSent: () => void = () => undefined
 
   constructor(host: Pick<Host, 'announce'>, make: () => NodeOffer) {
     this.#host = host
@@ -21,6 +22,12 @@ export class OfferKeeper {
     if (text === this.#sent) return
     this.#sent = text
     this.#host.announce(offer)
+    this.#onSent()
+  }
+
+  /** Is told of each offer that was sent. One listener. */
+  onSent(listener: () => void): void {
+    this.#onSent = listener
   }
 
   /** Looks for changes (free slots, a crashed engine, new addresses) until the signal aborts. */

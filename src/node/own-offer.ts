@@ -17,16 +17,22 @@ export type OfferParts = {
   /** What does not change while the node runs: other nodes plan with it. */
   readonly fixed: Pick<NodeOffer, 'memoryBytes' | 'kvPositions' | 'threads'>
   /** What placement and loading find out. */
-  readonly found: { placing?: string; weightBytesPerSecond: number; stunPort?: () => number | undefined }
+  readonly found: {
+    placing?: string
+    weightBytesPerSecond: number
+    stunPort?: () => number | undefined
+    puzzle?: () => string | undefined
+  }
 }
 
 export function makeOffer({ host, pipeline, stage, fixed, found }: OfferParts): NodeOffer {
-  const stunPort = found.stunPort?.()
+  const [stunPort, puzzle] = [found.stunPort?.(), found.puzzle?.()]
   const offered = stage?.offer(pipeline.stages.slotsFree())
   return {
     agent: AGENT,
     addresses: host.addresses().slice(0, PEER_ADDRESSES_MAX),
     ...(stunPort === undefined ? {} : { stunPort }),
+    ...(puzzle === undefined ? {} : { puzzle }),
     ...fixed,
     // Whole numbers: every node must plan with exactly the same ones.
     weightBytesPerSecond: Math.round(found.weightBytesPerSecond),

@@ -27,6 +27,15 @@ export type LayerChoice =
   /** Wait until this many nodes (with this one) are there, then share the layers out. `nodes` 1: take what is missing now. */
   | { readonly kind: 'auto'; readonly nodes: number }
 
+export type MainlineConfig = {
+  /** IP addresses to bind UDP sockets at, at most one of each family. */
+  readonly hosts: readonly string[]
+  /** 0: any that is free. */
+  readonly port: number
+  /** `host:port` of nodes to begin with. */
+  readonly bootstrap: readonly string[]
+}
+
 export type NodeConfig = {
   readonly dataDir: string
   /** Absolute path of the GGUF file. */
@@ -53,6 +62,12 @@ export type NodeConfig = {
   readonly stun?: readonly StunName[]
   /** Multiaddrs at which this node can be reached from outside, as its owner says. */
   readonly external?: readonly string[]
+  /** Kademlia among the nodes of the swarm. @default true */
+  readonly dht?: boolean
+  /** The BitTorrent Mainline DHT. @default without it */
+  readonly mainline?: MainlineConfig
+  /** The name under which nodes find one another in DHTs; with a secret only members can tell it. @default koinon-mesh */
+  readonly topic?: string
   readonly secret?: Uint8Array
   readonly mdns: boolean
   /** Where the node's key lies. @default the data directory */

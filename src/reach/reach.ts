@@ -6,8 +6,9 @@
  * takes time (dial-backs, detection, mapping) goes on beside it and asks for another look when it has something.
  */
 import { type CancelTimer, messageOf, repeat } from '#base'
+import type { Endpoint } from '#nat'
 import type { PeerEvent } from '#net'
-import { type ReachReport, type NodeType, PROTOCOLS } from '#wire'
+import { type NodeType, PROTOCOLS, type ReachReport } from '#wire'
 import { decodePlace, encodePlace, isPublicIp } from './address.ts'
 import { candidatesOf, type Evidence, externalOf, type Judged, transportsOf, typeOf } from './candidates.ts'
 import { DialBackClient } from './dial-back-client.ts'
@@ -110,6 +111,10 @@ class ReachKeeper implements Reach {
     throw new ReachError({ code: 'REACH_NOT_PUBLIC' }, sentence)
   }
 
+  stunServers(): readonly Endpoint[] {
+    return this.#names.serversWith(this.#sightings.stunServers())
+  }
+
   onChange(listener: (change: ReachChange) => void): () => void {
     this.#listeners.add(listener)
     return () => void this.#listeners.delete(listener)
@@ -206,7 +211,7 @@ class ReachKeeper implements Reach {
   #act(): void {
     const { listening } = this.#evidence()
     this.#prover.look(this.#judged.map(({ place }) => place))
-    this.#nat.look({ servers: this.#names.serversWith(this.#sightings.stunServers()), network: String(this.#network) })
+    this.#nat.look({ servers: this.stunServers(), network: String(this.#network) })
     const own = listening.filter(({ ip }) => this.#isUsable(ip) && !ip.includes(':')).map(({ ip }) => ip)
     void this.#stun.serveAt(this.#type === 'public' ? [...new Set(own)] : [])
   }

@@ -1,6 +1,6 @@
 /** What this module is given and what it gives. */
 import type { Clock, Logger, Random } from '#base'
-import type { MappingChange, OpenUdp, PortMapper } from '#nat'
+import type { Endpoint, MappingChange, OpenUdp, PortMapper } from '#nat'
 import type { Host } from '#net'
 import type { NatName, ReachReport, NodeType } from '#wire'
 
@@ -68,6 +68,8 @@ export interface Reach {
   stop(): Promise<void>
   /** @throws ReachError REACH_NOT_PUBLIC where this node may not relay for others */
   assertMayRelay(): void
+  /** STUN servers that are known: those of public peers and those that the owner has named. */
+  stunServers(): readonly Endpoint[]
   /** Everything that people may want to know. */
   status(): ReachReport
   /** One event for each change of type or addresses, once it has settled. @returns how to stop listening */

@@ -45,6 +45,8 @@ export type BreakerSummary = {
 /** What the parts of a node that may be missing know of the network. */
 export type NetworkFacts = {
   readonly nat?: {
+    /** Whether others can dial this node; `local`: it listens on this machine only. */
+    readonly type: 'public' | 'nat' | 'local' | 'unknown'
     /** For people: "none", "full cone", "symmetric", ... */
     readonly kind: string
     /** Addresses under which the world sees this node. */
@@ -53,6 +55,8 @@ export type NetworkFacts = {
     readonly mapping?: string
   }
   readonly relay?: {
+    /** Whether this node relays for others. */
+    readonly isServing: boolean
     /** Peer ids of relays where this node holds a place. */
     readonly reservedAt: readonly string[]
     /** Places that others hold here. */

@@ -49,6 +49,11 @@ export const nodeOfferSchema = z.object({
       region: z.string().max(REGION_CHARS_MAX).optional(),
     })
     .optional(),
+  /** Solution of the node's id puzzle: 8 bytes in hexadecimal digits. */
+  puzzle: z
+    .string()
+    .regex(/^[0-9a-f]{16}$/)
+    .optional(),
   /** UDP port of the node's STUN server, at the addresses where it is reached itself; public nodes have one. */
   stunPort: z.int().min(1).max(65_535).optional(),
   /** Memory that the node gives to weights and KV, in bytes. */

@@ -26,6 +26,8 @@ export type RelayServing = {
 /** A reservation of ours. */
 export type HeldReservation = {
   readonly relay: string
+  /** As the relay names it: 32 hexadecimal digits. */
+  readonly session: string
   /** Mean round-trip time of the last measurements, in milliseconds; undefined: not measured yet. */
   readonly rttMs?: number
   /** The smaller the better; see `docs/reference/relay.md`. */

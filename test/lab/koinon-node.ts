@@ -26,6 +26,8 @@ export type LabNodeOptions = {
   readonly args?: readonly string[]
   /** @default /ip4/ADDRESS/tcp/4001 of the host */
   readonly listen?: readonly string[]
+  /** Added to the environment. */
+  readonly env?: Readonly<Record<string, string>>
   /** Where its identity and memory are. @default a new one */
   readonly dataDir?: string
 }
@@ -59,7 +61,8 @@ export async function startLabNode(lab: Lab, host: Host, options: LabNodeOptions
   argv.push('--api', 'none', '--layers', options.layers ?? 'none')
   argv.push(...(options.dataDir === undefined ? ['--temporary'] : ['--data-dir', options.dataDir]))
   for (const address of listen) argv.push('--listen', address)
-  const running = lab.run(host, [...argv, ...(options.args ?? [])])
+  const environment = options.env === undefined ? {} : { env: options.env }
+  const running = lab.run(host, [...argv, ...(options.args ?? [])], environment)
   const ready = await untilReady(host, running)
   const client = createLocalClient({ clock: systemClock }, { socket: ready.socket, dataDir: ready.dataDir })
   const end = async (signal: 'SIGKILL' | 'SIGTERM'): Promise<void> => {

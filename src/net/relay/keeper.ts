@@ -89,7 +89,8 @@ export class RelayKeeper {
       if (grant === undefined) return []
       const rttMs = this.#quality.get(relay)?.rttMs
       const candidate = candidates.get(relay) ?? { peer: relay, slots: 0, slotsFree: 0 }
-      return [{ relay, ageMs: now - since, score: this.#score(candidate), ...(rttMs === undefined ? {} : { rttMs }) }]
+      const [session, score] = [toHex(grant.session), this.#score(candidate)]
+      return [{ relay, session, ageMs: now - since, score, ...(rttMs === undefined ? {} : { rttMs }) }]
     })
   }
 

@@ -1,0 +1,108 @@
+/**
+ * Real nodes behind every pair of NATs, with one public node that relays: whether they meet, how, and after what time.
+ * What the lab's theory says of TCP and UDP (docs/guides/lab.md) is what the nodes must reach.
+ */
+import assert from 'node:assert/strict'
+import { after, before, describe, it } from 'node:test'
+import type { PeerSummary } from '#wire'
+import { until } from '../../tools/swarm.ts'
+import { type LabNode, NODE_PORT, startLabNode } from './koinon-node.ts'
+import { createLab, type Lab, labUnavailable, NAT_KINDS, type NatKind, type SiteHost } from './lab.ts'
+import { expectedTcp, expectedUdp } from './punch.ts'
+
+/** One way, on one side of each pair: calls cross on their way, as they do between real places. */
+const DELAY_MS = 20
+
+const MEET_MS_MAX = 60_000
+const DIRECT_MS_MAX = 60_000
+
+const SECRET = 'a secret of the lab for its nodes'
+
+const PAIRS = NAT_KINDS.flatMap((a, index) => NAT_KINDS.slice(index).map(b => [a, b] as const))
+
+type Outcome = {
+  readonly path: string
+  /** From the start of the second node's networking to a session with the first, and to a direct one. */
+  readonly meetMs: number
+  readonly directMs: number | undefined
+}
+
+describe('nodes behind NATs', { skip: labUnavailable() ?? false }, () => {
+  const endings: (() => Promise<void>)[] = []
+  const hosts = new Map<string, SiteHost>()
+  let lab: Lab
+  let relay: LabNode
+
+  before(async () => {
+    lab = await createLab({ after: action => void endings.push(action) })
+    relay = await startLabNode(lab, await lab.publicHost('relay'), { args: ['--relay', 'on'], env: SECRETS })
+    for (const kind of NAT_KINDS) {
+      hosts.set(`${kind} left`, await lab.natHost(`${kind}-left`, { kind, link: { delayMs: DELAY_MS } }))
+      hosts.set(`${kind} right`, await lab.natHost(`${kind}-right`, { kind }))
+    }
+  })
+
+  after(async () => {
+    for (const end of endings) await end()
+  })
+
+  it('meet, and come to a direct connection where there is one', { timeout: 25 * 60_000 }, async t => {
+    const outcomes = new Map<string, Outcome>()
+    const faults: string[] = []
+    for (const [a, b] of PAIRS) {
+      const outcome = await meet(a, b)
+      outcomes.set(`${a} - ${b}`, outcome)
+      const canBeDirect = isDirectInTheory(a, b)
+      if (canBeDirect !== (outcome.directMs !== undefined)) faults.push(`${a} - ${b}: ${outcome.path}`)
+    }
+    t.diagnostic(table(outcomes))
+    assert.deepEqual(faults, [])
+  })
+
+  async function meet(a: NatKind, b: NatKind): Promise<Outcome> {
+    const [left, right] = [hosts.get(`${a} left`), hosts.get(`${b} right`)]
+    assert(left !== undefined && right !== undefined)
+    const args = ['--peer', relay.address]
+    const options = { args, env: SECRETS }
+    const [first, second] = await Promise.all([
+      startLabNode(lab, left, { ...options, listen: listenOf(left) }),
+      startLabNode(lab, right, { ...options, listen: listenOf(right) }),
+    ])
+    const start = performance.now()
+    const met = await until(() => peerOf(first, second), { what: `${a} meeting ${b}`, timeoutMs: MEET_MS_MAX })
+    const meetMs = performance.now() - start
+    let last = met
+    const isDirect = async (): Promise<true | undefined> => {
+      last = (await peerOf(first, second)) ?? last
+      return last.path.kind === 'relayed' ? undefined : true
+    }
+    const timeoutMs = isDirectInTheory(a, b) ? DIRECT_MS_MAX : 0
+    const direct = await until(isDirect, { what: 'a direct path', timeoutMs }).catch(() => undefined)
+    const directMs = direct === undefined ? undefined : performance.now() - start
+    await Promise.all([first.kill(), second.kill()])
+    return { path: `${last.path.kind} ${last.path.transport}`, meetMs, directMs }
+  }
+})
+
+const SECRETS = { KOINON_SWARM_SECRET: SECRET }
+
+function listenOf(host: SiteHost): string[] {
+  const { ipv4 = '0.0.0.0' } = host
+  return [`/ip4/${ipv4}/tcp/${NODE_PORT}`, `/ip4/${ipv4}/udp/${NODE_PORT}/quic-v1`]
+}
+
+async function peerOf(node: LabNode, other: LabNode): Promise<PeerSummary | undefined> {
+  return (await node.client.peers()).find(({ peer }) => peer === other.ready.peer)
+}
+
+function isDirectInTheory(a: NatKind, b: NatKind): boolean {
+  return expectedTcp(a, b) !== 'none' || expectedUdp(a, b) === 'seen'
+}
+
+function table(outcomes: ReadonlyMap<string, Outcome>): string {
+  const rows = [...outcomes].map(([pair, { path, meetMs, directMs }]) => {
+    const seconds = (ms: number | undefined): string => (ms === undefined ? '' : (ms / 1000).toFixed(1))
+    return `| ${pair.replace(' - ', ' | ')} | ${path} | ${seconds(meetMs)} | ${seconds(directMs)} |`
+  })
+  return `\n| one side | other side | path | s to connect | s to direct |\n|---|---|---|---|---|\n${rows.join('\n')}\n`
+}
