@@ -10,9 +10,9 @@ function textOf(path: string): string {
   return readFileSync(`${ROOT}${path}`, 'utf8')
 }
 
-const rows = [...textOf('docs/security.md').matchAll(/^\| .* \| `(test\/[a-z-]+\.test\.ts)` \| (.+) \|$/gm)].map(
-  ([, file = '', name = '']) => ({ file, name }),
-)
+const rows = [
+  ...textOf('docs/security.md').matchAll(/^\| .* \| `((?:src|test)\/[a-z/-]+\.test\.ts)` \| (.+) \|$/gm),
+].map(([, file = '', name = '']) => ({ file, name }))
 
 /** Names of tests, as they stand in the file; what a template makes is left out. */
 function namesIn(file: string): string[] {

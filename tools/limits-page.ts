@@ -1,6 +1,7 @@
 /**
- * Writes `docs/reference/limits.md` from the code: every constant of every `src/MODULE/limits.ts`, with its value and
- * the comment above it; and the table of settings in `docs/reference/transports.md`. `npm run docs` writes the page; `tidy.test.ts` fails where it is out of date.
+ * Writes `docs/reference/limits.md` from the code: every constant of every `src/MODULE/limits.ts` (and of those of its
+ * parts), with its value and the comment above it; and the table of settings in `docs/reference/transports.md`. `npm run
+ * docs` writes both; a test of each fails where it is out of date.
  */
 import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
@@ -14,7 +15,7 @@ a setting instead of a limit says so.
 
 /** The whole page as text. */
 export async function limitsPage(): Promise<string> {
-  const files = globSync('src/*/limits.ts').map(path => path.replaceAll('\\', '/'))
+  const files = globSync('src/*/{,*/}limits.ts').map(path => path.replaceAll('\\', '/'))
   const sections = await Promise.all(files.sort().map(section))
   return `${HEADER}\n${sections.join('\n')}`
 }
@@ -25,7 +26,7 @@ async function section(path: string): Promise<string> {
   const rows = Object.entries(values)
     .filter((entry): entry is [string, number] => typeof entry[1] === 'number')
     .map(([name, value]) => `| \`${name}\` | ${format(name, value)} | ${comments.get(name) ?? ''} |`)
-  return `## ${path.split('/')[1]}\n\n| limit | value | what it bounds |\n|---|---|---|\n${rows.join('\n')}\n`
+  return `## ${path.split('/').slice(1, -1).join('/')}\n\n| limit | value | what it bounds |\n|---|---|---|\n${rows.join('\n')}\n`
 }
 
 function commentsIn(text: string): Map<string, string> {

@@ -7,7 +7,9 @@ import type { DiscoveryFault, PeerFault } from '#discovery'
 import type { EngineFault } from '#engine'
 import type { FormatFault } from '#formats'
 import type { IdentityFault } from '#identity'
+import type { KadFault } from '#kad'
 import type { KeyringFault } from '#keyring'
+import type { MainlineFault } from '#mainline'
 import type { NatFault } from '#nat'
 import type { NetFault } from '#net'
 import type { CommandFault, NodeFault } from '#node'
@@ -115,6 +117,34 @@ const DISCOVERY: Rows<DiscoveryFault | PeerFault> = {
   DISCOVERY_ANNOUNCEMENT: LOST,
   DISCOVERY_ANNOUNCEMENT_CONFLICT: LOST,
   DISCOVERY_FLOOD: LOST,
+}
+
+/** What a search in the public DHTs meets. Sockets and addresses are the node's own business. */
+const MAINLINE: Rows<MainlineFault> = {
+  MAINLINE_LISTEN_FAILED: HIDDEN,
+  MAINLINE_ADDRESS_INVALID: HIDDEN,
+  MAINLINE_KEY_INVALID: BAD,
+  MAINLINE_VALUE_INVALID: BAD,
+  MAINLINE_ITEM_NEWER: CONFLICT,
+  MAINLINE_BUSY: BUSY,
+  MAINLINE_STOPPED: BUSY,
+}
+
+const KAD: Rows<KadFault> = {
+  KAD_STOPPED: BUSY,
+  KAD_NO_PEERS: BUSY,
+  KAD_TIMEOUT: LATE,
+  KAD_BUSY: BUSY,
+  KAD_KEY_INVALID: BAD,
+  KAD_RECORD_INVALID: BAD,
+  KAD_RECORD_EXPIRED: BAD,
+  KAD_RECORD_ROLLBACK: CONFLICT,
+  KAD_QUORUM: LOST,
+  KAD_NOT_FOUND: ABSENT,
+  KAD_FULL: CONFLICT,
+  KAD_PEER_REFUSED: LOST,
+  KAD_BOOTSTRAP_FAILED: BUSY,
+  KAD_PUZZLE_UNSOLVED: FAILED,
 }
 
 /** Commands between peers: our own refusals cross the wire under these codes, a peer's come as PROTOCOL_REMOTE. */
@@ -336,6 +366,8 @@ export const HTTP_ERRORS: ReadonlyMap<string, Row> = new Map<string, Row>(
     API,
     NODE,
     DISCOVERY,
+    MAINLINE,
+    KAD,
     PROTOCOL,
     TRANSFER,
     PLANNER,

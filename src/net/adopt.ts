@@ -8,7 +8,7 @@ import { AbstractMultiaddrConnection } from '@libp2p/utils'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import type { Uint8ArrayList } from 'uint8arraylist'
 import { type ByteStream, messageOf } from '#base'
-import { STREAM_WRITE_BYTES_MAX } from './limits.ts'
+import type { NetSettings } from './settings.ts'
 
 /** Bytes in both directions; whoever sent a piece does not touch it again. */
 export type BytePipe = Pick<ByteStream, 'send' | 'drained' | 'received' | 'close' | 'abort'>
@@ -16,6 +16,7 @@ export type BytePipe = Pick<ByteStream, 'send' | 'drained' | 'received' | 'close
 export type AdoptDeps = {
   readonly upgrader: Upgrader
   readonly logger: ComponentLogger
+  readonly settings: Pick<NetSettings, 'streamWriteBytes'>
 }
 
 export type AdoptOptions = {
@@ -50,12 +51,12 @@ class PipeConnection extends AbstractMultiaddrConnection {
   #isEnding = false
 
   constructor(
-    deps: Pick<AdoptDeps, 'logger'>,
+    deps: Pick<AdoptDeps, 'logger' | 'settings'>,
     pipe: BytePipe,
     options: { readonly direction: 'inbound' | 'outbound'; readonly remoteAddr: Multiaddr },
   ) {
     const log = deps.logger.forComponent('koinon:pipe')
-    super({ ...options, log, maxWriteBufferLength: STREAM_WRITE_BYTES_MAX })
+    super({ ...options, log, maxWriteBufferLength: deps.settings.streamWriteBytes })
     this.#pipe = pipe
     this.#resumed.resolve()
     void this.#read()

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { type ByteStream, concatBytes, seededRandom } from '#base'
-import { PROTOCOLS } from '#wire'
-import { STREAM_WINDOW_BYTES_MAX, STREAM_WRITE_BYTES_MAX } from './limits.ts'
+import { PROTOCOLS, type ProtocolId } from '#wire'
+import { CARRIED_WINDOW_BYTES_MAX, STREAM_WINDOW_BYTES_MAX } from './limits.ts'
 import { firstAddress, startHost, within } from '../../test/support/net-hosts.ts'
 
 const MIB = 1024 * 1024
+const PIECE_BYTES = 64 * 1024
 
 type Cleaner = { after(action: () => Promise<void>): void }
 
@@ -24,15 +25,26 @@ const CARRIERS = {
   'over the data plane': { options: {}, aheadMax: 16 * MIB },
 } as const
 
+/** The streams of a service go on when what carries them is lost, and have a window of their own; others are one carrier. */
+const STREAMS = Object.entries(CARRIERS).flatMap(([how, { options, aheadMax }]) => [
+  { how, protocol: PROTOCOLS.exchange, options, aheadMax },
+  {
+    how: `${how}, carried`,
+    protocol: PROTOCOLS.stage,
+    options,
+    aheadMax: CARRIED_WINDOW_BYTES_MAX + 2 * PIECE_BYTES,
+  },
+])
+
 /** Both ends of one stream between two hosts. */
 async function streamsBetween(
   test: Cleaner,
-  options: Parameters<typeof startHost>[1],
+  { protocol, options }: { readonly protocol: ProtocolId; readonly options: Parameters<typeof startHost>[1] },
 ): Promise<[ByteStream, ByteStream]> {
   const [a, b] = [await startHost(test, options), await startHost(test, options)]
   const { promise, resolve } = Promise.withResolvers<ByteStream>()
-  b.handle(PROTOCOLS.stage, resolve)
-  const opened = await a.open(b.id, PROTOCOLS.stage, { addresses: [firstAddress(b)] })
+  b.handle(protocol, resolve)
+  const opened = await a.open(b.id, protocol, { addresses: [firstAddress(b)] })
   return [opened, await within('the stream', promise)]
 }
 
@@ -52,9 +64,10 @@ function otherTurns(): Promise<void> {
   return new Promise(resolve => setImmediate(() => setImmediate(resolve)))
 }
 
-for (const [how, { options, aheadMax }] of Object.entries(CARRIERS)) {
+for (const { how, protocol, options, aheadMax } of STREAMS) {
   describe(`net / streams ${how}`, () => {
-    const connectedStreams = (test: Cleaner): ReturnType<typeof streamsBetween> => streamsBetween(test, options)
+    const connectedStreams = (test: Cleaner): ReturnType<typeof streamsBetween> =>
+      streamsBetween(test, { protocol, options })
 
     it('brings bytes both ways at once, in order and whole', async test => {
       const [a, b] = await connectedStreams(test)
@@ -81,7 +94,7 @@ for (const [how, { options, aheadMax }] of Object.entries(CARRIERS)) {
     it('makes a fast writer wait for a slow reader, and loses nothing', async test => {
       const [a, b] = await connectedStreams(test)
       const total = 48 * MIB
-      const piece = seededRandom(1).bytes(64 * 1024)
+      const piece = seededRandom(1).bytes(PIECE_BYTES)
       let sent = 0
       let received = 0
       let ahead = 0
@@ -106,7 +119,7 @@ for (const [how, { options, aheadMax }] of Object.entries(CARRIERS)) {
 
     it('stops a writer at a reader who does not read at all, and goes on when it does', async test => {
       const [a, b] = await connectedStreams(test)
-      const piece = new Uint8Array(64 * 1024)
+      const piece = new Uint8Array(PIECE_BYTES)
       let sent = 0
       let isWaiting = false
       const writing = (async () => {
@@ -130,8 +143,9 @@ for (const [how, { options, aheadMax }] of Object.entries(CARRIERS)) {
     })
 
     it('resets the stream of a writer who does not wait, before its memory grows', async test => {
-      const [a] = await connectedStreams(test)
-      const piece = new Uint8Array(64 * 1024)
+      const settings = { streamWriteBytes: MIB }
+      const [a] = await streamsBetween(test, { protocol, options: { ...options, settings } })
+      const piece = new Uint8Array(PIECE_BYTES)
       let sent = 0
       assert.throws(
         () => {
@@ -139,7 +153,8 @@ for (const [how, { options, aheadMax }] of Object.entries(CARRIERS)) {
         },
         { code: 'STREAM_RESET' },
       )
-      assert.ok(sent <= STREAM_WRITE_BYTES_MAX + STREAM_WINDOW_BYTES_MAX + piece.byteLength)
+      const windowBytes = Math.max(STREAM_WINDOW_BYTES_MAX, CARRIED_WINDOW_BYTES_MAX)
+      assert.ok(sent <= settings.streamWriteBytes + windowBytes + piece.byteLength)
       await assert.rejects(a.drained(), { code: 'STREAM_RESET' })
     })
 

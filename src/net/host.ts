@@ -30,12 +30,14 @@ import { Paths } from './paths.ts'
 import { AUDITED_FAULTS, subjectsOf } from './peer-guard.ts'
 import { fitting } from './peer-records.ts'
 import { PeerTable } from './peer-table.ts'
-import { probeAddress, probePlane } from './probe.ts'
-import { DataPlane } from './plane/data-plane.ts'
+import { createPlane } from './plane/create-plane.ts'
+import type { DataPlane } from './plane/data-plane.ts'
+import { probe } from './probe.ts'
 import type { HostParts } from './host-deps.ts'
 import { createDirect, type Direct } from './punch/direct.ts'
 import type { Session, SessionOwner } from './session.ts'
-import { Relay } from './relay/relay.ts'
+import { createRelay } from './relay/create-relay.ts'
+import type { Relay } from './relay/relay.ts'
 import { Sessions } from './sessions.ts'
 import { type StreamHandler, Streams } from './streams.ts'
 import type {
@@ -170,9 +172,8 @@ export class Libp2pHost implements Host {
     this.#assertRuns()
     const signal = AbortSignal.any([options.signal, this.#stopping.signal])
     const { clock, node } = this.#deps
-    if (target.isPlane !== true) return probeAddress({ clock, libp2p: node.libp2p }, target, { ...options, signal })
-    const [plane, session] = [this.#plane, this.#table.session(target.peer)]
-    return probePlane({ plane, session }, target, { ...options, signal })
+    const session = this.#table.session(target.peer)
+    return probe({ clock, libp2p: node.libp2p, plane: this.#plane, session }, target, { ...options, signal })
   }
 
   handleProbes(protocol: ProtocolId, handler: ProbeHandler): void {
@@ -423,30 +424,19 @@ export class Libp2pHost implements Host {
   }
 
   #createRelay(): Relay {
-    const { secret, relay = 'auto', relaysHeld, region } = this.#options
-    const open = async (peer: string, options: { readonly signal: AbortSignal }): Promise<ByteStream> => {
-      return this.open(peer, PROTOCOLS.relay, options)
-    }
-    return new Relay(
+    return createRelay(
       {
         ...this.#deps,
         self: this.id,
-        isPublic: () => this.#deps.isPublic?.(),
-        isTrusted: peer => this.#deps.isTrusted?.(peer) ?? secret !== undefined,
         table: this.#table,
         connector: () => this.#connector,
-        adopt: (pipe, options) => this.#deps.node.adopt(pipe, options),
-        open,
+        open: (peer, options) => this.open(peer, PROTOCOLS.relay, options),
         listening: () => this.#addresses.listening(),
         onChange: () => this.#announceAll(),
         onAddresses: () => void this.#onOwnAddresses(),
         stopping: this.#stopping.signal,
       },
-      {
-        mode: relay,
-        ...(relaysHeld === undefined ? {} : { reservations: relaysHeld }),
-        ...(region === undefined ? {} : { region }),
-      },
+      this.#options,
     )
   }
 
@@ -484,22 +474,15 @@ export class Libp2pHost implements Host {
 
   /** Where the host itself listens, at a port of its own. */
   #createPlane(): DataPlane | undefined {
-    const { planePort = 0 } = this.#options
-    const hosts = this.#addresses.hosts
-    // Its sockets are TCP's.
-    if (planePort === 'off' || !this.#deps.node.transports.has('tcp')) return undefined
-    const { clock, random, log } = this.#deps
-    return new DataPlane(
+    return createPlane(
       {
-        clock,
-        random,
-        log,
+        ...this.#deps,
         sessions: () => this.sessions,
         refuses: from => this.sessions.subjectOfNewcomer(from) === undefined,
         serves: protocol => this.#streams.serves(protocol),
         onStream: (stream, session, from) => void this.#streams.serve(stream, session, from),
       },
-      { hosts, port: planePort },
+      { hosts: this.#addresses.hosts, port: this.#options.planePort },
     )
   }
 

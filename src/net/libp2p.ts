@@ -53,7 +53,7 @@ export type Node = {
 }
 
 /** Of libp2p's components, what we look at. */
-type Components = AdoptDeps & {
+type Components = Omit<AdoptDeps, 'settings'> & {
   readonly transportManager: { getAddrs(): Multiaddr[] }
   readonly addressManager: object
 }
@@ -141,7 +141,8 @@ export async function createNode(options: NodeOptions): Promise<Node> {
     listening: () => components?.transportManager.getAddrs() ?? [],
     adopt: async (pipe, adoptOptions) => {
       assert(components !== undefined, 'libp2p has handed out its components')
-      return adopt(components, pipe, adoptOptions)
+      const { upgrader, logger } = components
+      return adopt({ upgrader, logger, settings }, pipe, adoptOptions)
     },
     stop: async () => {
       await libp2p.stop()

@@ -129,7 +129,10 @@ export const STREAMS_PER_CONNECTION_MAX = 256
 /** Bytes that a peer may send on one stream before we have read them (Yamux window). Also what a pause may buffer. */
 export const STREAM_WINDOW_BYTES_MAX = 1024 * 1024
 
-/** Bytes that wait to be sent on one stream; a writer that ignores back-pressure beyond it loses the stream. */
+/**
+ * Bytes that wait to be sent on one stream (on a carried one: behind its window); a writer that ignores back-pressure
+ * beyond it loses the stream.
+ */
 export const STREAM_WRITE_BYTES_MAX = 4 * 1024 * 1024
 
 /** Received bytes that wait for a stream's reader before the peer is told to pause. */

@@ -12,11 +12,21 @@ import type { DataPlane } from './plane/data-plane.ts'
 import type { Session } from './session.ts'
 import type { Probe, ProbeOptions, ProbeTarget } from './types.ts'
 
-export type ProbeDeps = { readonly clock: Clock; readonly libp2p: Pick<Libp2p, 'dial'> }
+export type ProbeDeps = {
+  readonly clock: Clock
+  readonly libp2p: Pick<Libp2p, 'dial'>
+  readonly plane: DataPlane | undefined
+  /** With the peer, where there is one: the keys of a data plane come from it. */
+  readonly session: Session | undefined
+}
 
 /** @throws NetError NET_ADDRESS_INVALID, NET_DIAL_FAILED, NET_WRONG_PEER; the signal's reason */
-export async function probeAddress(
-  deps: ProbeDeps,
+export function probe(deps: ProbeDeps, target: ProbeTarget, options: ProbeOptions): Promise<Probe> {
+  return target.isPlane === true ? probePlane(deps, target, options) : probeAddress(deps, target, options)
+}
+
+async function probeAddress(
+  deps: Pick<ProbeDeps, 'clock' | 'libp2p'>,
   { peer, address }: ProbeTarget,
   { protocol, signal }: ProbeOptions,
 ): Promise<Probe> {
@@ -41,9 +51,8 @@ export async function probeAddress(
   }
 }
 
-/** The same for a data plane, whose keys come from the session with the peer. */
-export async function probePlane(
-  deps: { readonly plane: DataPlane | undefined; readonly session: Session | undefined },
+async function probePlane(
+  deps: Pick<ProbeDeps, 'plane' | 'session'>,
   { peer, address }: ProbeTarget,
   { protocol, signal }: ProbeOptions,
 ): Promise<Probe> {

@@ -4,6 +4,7 @@
  */
 import { type ByteStream, ManualClock, type Random, silentLogger, StreamError } from '#base'
 import { CarriedStreams } from '../../src/net/carried/carried-streams.ts'
+import { DEFAULT_SETTINGS } from '../../src/net/settings.ts'
 
 export const WORLD_PROTOCOL = '/koinon/stage/1'
 
@@ -227,6 +228,7 @@ export class CarriedWorld {
       clock: this.clock,
       random: this.#random,
       log: silentLogger,
+      settings: DEFAULT_SETTINGS,
       sessionOf: () => side().sessions.at(-1),
       rankOf: ({ rank }) => rank,
       openCarrier: session => {

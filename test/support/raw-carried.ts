@@ -2,6 +2,7 @@
 import { type ByteStream, concatBytes, systemClock, systemRandom } from '#base'
 import { CarriedStream, resetBy } from '../../src/net/carried/carried-stream.ts'
 import { Carrier } from '../../src/net/carried/carrier.ts'
+import { DEFAULT_SETTINGS } from '../../src/net/settings.ts'
 import {
   type CarriedFrame,
   CarriedReader,
@@ -42,7 +43,10 @@ function carried(carrier: ByteStream, role: 'opener' | 'listener', id: Uint8Arra
     onFault: () => undefined,
   }
   const { peer, protocol } = carrier
-  return new CarriedStream<undefined>({ clock: systemClock, owner }, { id, peer, protocol, role })
+  return new CarriedStream<undefined>(
+    { clock: systemClock, settings: DEFAULT_SETTINGS, owner },
+    { id, peer, protocol, role },
+  )
 }
 
 export function carriedByOpener(bytes: ByteStream): ByteStream {

@@ -8,14 +8,8 @@
  *     ended, from each: both directions finished, a reset, or nobody came in time
  */
 import { abortable, assert, type ByteStream, type Clock, messageOf, StreamError, withDeadline } from '#base'
-import {
-  CARRIED_ACK_BYTES,
-  CARRIED_DATA_BYTES_MAX,
-  CARRIED_WINDOW_BYTES_MAX,
-  CARRIED_WINDOW_MS,
-  CLOSE_TIMEOUT_MS,
-  STREAM_WRITE_BYTES_MAX,
-} from '../limits.ts'
+import { CARRIED_ACK_BYTES, CARRIED_DATA_BYTES_MAX, CARRIED_WINDOW_BYTES_MAX, CARRIED_WINDOW_MS } from '../limits.ts'
+import type { NetSettings } from '../settings.ts'
 import type { Carrier, CarrierSink } from './carrier.ts'
 import {
   type CarriedFrame,
@@ -50,6 +44,8 @@ export type CarriedOptions = {
   readonly role: 'opener' | 'listener'
 }
 
+export type CarriedSettings = Pick<NetSettings, 'closeTimeoutMs' | 'streamWriteBytes'>
+
 export class CarriedStream<S> implements ByteStream {
   readonly id: Uint8Array
   readonly peer: string
@@ -57,6 +53,7 @@ export class CarriedStream<S> implements ByteStream {
   readonly role: 'opener' | 'listener'
   readonly received: AsyncIterable<Uint8Array>
   readonly #clock: Clock
+  readonly #settings: CarriedSettings
   readonly #owner: StreamOwner<S>
   readonly #out = new Unacknowledged()
   readonly #inbox = new Inbox(byteLength => this.#onTaken(byteLength))
@@ -86,8 +83,12 @@ export class CarriedStream<S> implements ByteStream {
   #wakers: (() => void)[] = []
   #answered: (() => void)[] = []
 
-  constructor(deps: { readonly clock: Clock; readonly owner: StreamOwner<S> }, options: CarriedOptions) {
+  constructor(
+    deps: { readonly clock: Clock; readonly settings: CarriedSettings; readonly owner: StreamOwner<S> },
+    options: CarriedOptions,
+  ) {
     this.#clock = deps.clock
+    this.#settings = deps.settings
     this.#owner = deps.owner
     this.id = options.id
     this.peer = options.peer
@@ -148,7 +149,7 @@ export class CarriedStream<S> implements ByteStream {
     this.#hasClosed = true
     if (this.#phase === 'ended') throw this.#inbox.end?.error ?? resetBy(undefined)
     this.#pump()
-    const options = { what: 'closing a stream', timeoutMs: CLOSE_TIMEOUT_MS + CARRIED_WINDOW_MS }
+    const options = { what: 'closing a stream', timeoutMs: this.#settings.closeTimeoutMs + CARRIED_WINDOW_MS }
     try {
       await withDeadline(this.#clock, options, signal => abortable(this.#finished.promise, signal))
     } catch (error) {
@@ -242,7 +243,9 @@ export class CarriedStream<S> implements ByteStream {
   #assertWritable(): void {
     if (this.#hasClosed) throw new StreamError({ code: 'STREAM_CLOSED' }, 'the stream is closed')
     if (this.#phase === 'ended') throw this.#inbox.end?.error ?? resetBy(undefined)
-    if (this.#out.end - this.#acknowledged <= STREAM_WRITE_BYTES_MAX) return
+    // What the window takes is no fault of the writer's, however little may wait behind it.
+    const bytesMax = CARRIED_WINDOW_BYTES_MAX + this.#settings.streamWriteBytes
+    if (this.#out.end - this.#acknowledged <= bytesMax) return
     const why = new Error('the other side does not read')
     this.abort(why)
     throw resetBy(why)

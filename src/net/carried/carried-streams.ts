@@ -15,7 +15,7 @@ import {
   CARRIED_WAITING_MAX,
   CARRIED_WINDOW_MS,
 } from '../limits.ts'
-import { CarriedStream, lostBy, resetBy } from './carried-stream.ts'
+import { type CarriedSettings, CarriedStream, lostBy, resetBy } from './carried-stream.ts'
 import { Carrier } from './carrier.ts'
 import { type CarriedFrame, type OpenFrame, type ResetReason, STREAM_ID_BYTES } from './frames.ts'
 import { Recovery } from './recovery.ts'
@@ -27,6 +27,7 @@ export type CarriedStreamsDeps<S> = {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
+  readonly settings: CarriedSettings
   /** The session that new carriers use; undefined: the peer is not here. */
   readonly sessionOf: (peer: string) => S | undefined
   /** How good the path of a session is: lower is better. Streams move to a better one. */
@@ -227,7 +228,7 @@ export class CarriedStreams<S extends CarrierSession> {
       onEnded: (stream: CarriedStream<S>, how: 'finished' | 'reset') => this.#onEnded(stream, how),
       onFault: this.#deps.onFault,
     }
-    const stream = new CarriedStream<S>({ clock: this.#deps.clock, owner }, options)
+    const stream = new CarriedStream<S>({ ...this.#deps, owner }, options)
     this.#peer(options.peer).streams.set(toHex(options.id), stream)
     return stream
   }

@@ -11,6 +11,7 @@ import { createSessionPair } from '../../../test/support/session-pair.ts'
 import { within } from '../../../test/support/net-hosts.ts'
 import { HANDSHAKES_PER_ADDRESS_MAX } from '../limits.ts'
 import type { Session } from '../session.ts'
+import { DEFAULT_SETTINGS } from '../settings.ts'
 import { DataPlane } from './data-plane.ts'
 
 const PROTOCOL = '/koinon/stage/1'
@@ -82,6 +83,7 @@ function planeOf(options: {
       clock: systemClock,
       random: systemRandom,
       log: silentLogger,
+      settings: DEFAULT_SETTINGS,
       sessions: () => sessions,
       refuses: () => false,
       serves: protocol => protocol === PROTOCOL,

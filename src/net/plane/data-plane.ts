@@ -15,7 +15,6 @@ import { decodeAddress } from '../address.ts'
 import { NetError } from '../errors.ts'
 import { Breakers } from '../life/breakers.ts'
 import {
-  ADMISSION_TIMEOUT_MS,
   HANDSHAKES_MAX,
   PLANE_BACKLOG,
   PLANE_CONNECT_MS_MAX,
@@ -25,13 +24,15 @@ import {
 } from '../limits.ts'
 import { PendingSockets } from '../newcomers.ts'
 import type { Session } from '../session.ts'
+import type { NetSettings } from '../settings.ts'
 import { dial, isKeyed, serverOptions } from './handshake.ts'
-import { PlaneStream } from './plane-stream.ts'
+import { PlaneStream, type PlaneStreamSettings } from './plane-stream.ts'
 
 export type DataPlaneDeps = {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
+  readonly settings: PlaneStreamSettings & Pick<NetSettings, 'admissionTimeoutMs'>
   readonly sessions: () => Iterable<Session>
   /** Whether a socket from this multiaddr is closed before anything is said. */
   readonly refuses: (from: string) => boolean
@@ -184,7 +185,7 @@ export class DataPlane {
     const keys = {
       find: (socket: TLSSocket, text: string) => this.#keyFor(socket, text),
       serves: this.#deps.serves,
-      timeoutMs: ADMISSION_TIMEOUT_MS,
+      timeoutMs: this.#deps.settings.admissionTimeoutMs,
     }
     const tls = createTlsServer(serverOptions(keys), socket => this.#onSecure(socket))
     tls.on('tlsClientError', (error, socket) => {

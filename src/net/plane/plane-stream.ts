@@ -4,9 +4,10 @@
  */
 import type { TLSSocket } from 'node:tls'
 import { abortable, type ByteStream, type Clock, concatBytes, messageOf, StreamError, withDeadline } from '#base'
-import { CLOSE_TIMEOUT_MS, PLANE_STREAM_BYTES_MAX, STREAM_WRITE_BYTES_MAX } from '../limits.ts'
+import { PLANE_STREAM_BYTES_MAX } from '../limits.ts'
 import type { Traffic } from '../life/connections.ts'
 import { ReceiveQueue } from '../receive-queue.ts'
+import type { NetSettings } from '../settings.ts'
 import { END_SEGMENT, segmentHeader, SegmentReader } from './segments.ts'
 
 /** Up to here copying header and bytes together is cheaper than a TLS record of its own for the header. */
@@ -21,11 +22,14 @@ export type PlaneStreamOptions = {
   readonly traffic?: Traffic
 }
 
+export type PlaneStreamSettings = Pick<NetSettings, 'closeTimeoutMs' | 'streamWriteBytes'>
+
 export class PlaneStream implements ByteStream {
   readonly peer: string
   readonly protocol: string
   readonly received: AsyncIterable<Uint8Array>
   readonly #clock: Clock
+  readonly #settings: PlaneStreamSettings
   readonly #socket: TLSSocket
   readonly #traffic: Traffic | undefined
   readonly #segments = new SegmentReader()
@@ -34,8 +38,12 @@ export class PlaneStream implements ByteStream {
   #sentBytes = 0
   #hasClosed = false
 
-  constructor(deps: { readonly clock: Clock }, { socket, peer, protocol, traffic }: PlaneStreamOptions) {
+  constructor(
+    deps: { readonly clock: Clock; readonly settings: PlaneStreamSettings },
+    { socket, peer, protocol, traffic }: PlaneStreamOptions,
+  ) {
     this.#clock = deps.clock
+    this.#settings = deps.settings
     this.#socket = socket
     this.#traffic = traffic
     this.peer = peer
@@ -96,7 +104,7 @@ export class PlaneStream implements ByteStream {
     const socket = this.#socket
     socket.once('close', () => reject(new Error('the connection is gone')))
     socket.write(END_SEGMENT, () => resolve())
-    const options = { what: 'closing a stream', timeoutMs: CLOSE_TIMEOUT_MS }
+    const options = { what: 'closing a stream', timeoutMs: this.#settings.closeTimeoutMs }
     try {
       await withDeadline(this.#clock, options, signal => abortable(promise, signal))
     } catch (error) {
@@ -120,7 +128,7 @@ export class PlaneStream implements ByteStream {
     this.#sentBytes += byteLength
     if (this.#traffic !== undefined) this.#traffic.bytesOut += byteLength
     const isWorn = this.#sentBytes > PLANE_STREAM_BYTES_MAX
-    if (!isWorn && this.#socket.writableLength <= STREAM_WRITE_BYTES_MAX) return
+    if (!isWorn && this.#socket.writableLength <= this.#settings.streamWriteBytes) return
     const why = new Error(isWorn ? 'the key of the connection is worn out' : 'the other side does not read')
     this.abort(why)
     throw resetBy(why)

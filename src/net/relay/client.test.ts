@@ -6,6 +6,7 @@ import { PROTOCOLS, type RelayMessage } from '#wire'
 import { turns } from '../../../test/support/turns.ts'
 import { decodeAddress } from '../address.ts'
 import type { BytePipe } from '../adopt.ts'
+import { DEFAULT_SETTINGS } from '../settings.ts'
 import { RelayClient, type RelayClientDeps } from './client.ts'
 import { RELAY_INCOMING_BURST, RELAY_LINGER_MS, RELAY_OWN_CIRCUITS_MAX } from './limits.ts'
 import { RelayStream } from './relay-stream.ts'
@@ -24,6 +25,7 @@ function bench(more: Partial<RelayClientDeps> = {}) {
   const client = new RelayClient({
     clock,
     log: silentLogger,
+    settings: DEFAULT_SETTINGS,
     self: SELF,
     reach: () => Promise.resolve(),
     isDirect: peer => peer === RELAY,

@@ -6,7 +6,7 @@ import type { Address } from '../address.ts'
 import type { AdoptOptions, BytePipe } from '../adopt.ts'
 import type { Adoption } from '../connector.ts'
 import { NetError } from '../errors.ts'
-import { ADMISSION_TIMEOUT_MS } from '../limits.ts'
+import type { NetSettings } from '../settings.ts'
 import { RelayAsks } from './asks.ts'
 import { CircuitPipe } from './circuit-pipe.ts'
 import { RELAY_OWN_CIRCUITS_MAX } from './limits.ts'
@@ -16,6 +16,7 @@ import { endWith, RelayStream } from './relay-stream.ts'
 export type RelayClientDeps = {
   readonly clock: Clock
   readonly log: Logger
+  readonly settings: Pick<NetSettings, 'admissionTimeoutMs'>
   /** Our own peer id. */
   readonly self: string
   /** Resolves once the relay is here. @throws NetError */
@@ -76,7 +77,7 @@ export class RelayClient {
 
   /** A relay brings a circuit. It is ours where we hold a reservation there. */
   async incoming(stream: RelayStream, message: Extract<RelayMessage, { type: 'incoming' }>): Promise<void> {
-    const { clock, log, self, stopping } = this.#deps
+    const { clock, log, self, settings, stopping } = this.#deps
     const relay = stream.peer
     const { peer, session } = message
     const isWanted = this.#deps.holds(relay, session) && this.#deps.isDirect(relay) && peer !== self && peer !== relay
@@ -86,7 +87,7 @@ export class RelayClient {
       return
     }
     const pipe = this.#pipe({ stream, peer, direction: 'inbound' })
-    const deadline = { what: 'the handshake over a circuit', timeoutMs: ADMISSION_TIMEOUT_MS, signal: stopping }
+    const deadline = { what: 'the handshake over a circuit', timeoutMs: settings.admissionTimeoutMs, signal: stopping }
     const adoption = {
       peer,
       address: `/p2p/${relay}/p2p-circuit`,

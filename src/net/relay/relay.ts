@@ -8,6 +8,7 @@ import type { Connector } from '../connector.ts'
 import { NetError } from '../errors.ts'
 import { subjectOfAddress } from '../peer-guard.ts'
 import type { PeerTable } from '../peer-table.ts'
+import type { NetSettings } from '../settings.ts'
 import type { Applicant } from './book.ts'
 import { RelayClient } from './client.ts'
 import { type Candidate, RelayKeeper } from './keeper.ts'
@@ -21,6 +22,7 @@ export type RelayDeps = {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
+  readonly settings: Pick<NetSettings, 'admissionTimeoutMs'>
   /** Our own peer id. */
   readonly self: string
   readonly isPublic: () => boolean | undefined
