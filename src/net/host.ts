@@ -2,7 +2,6 @@
  * The host: libp2p below, admitted peers and byte streams above. Between them stand the sessions (one a connection),
  * the table of peers, and those who dial: callers, the keeper of configured peers, and introductions.
  */
-import type { Connection } from '@libp2p/interface'
 import { assert, type ByteStream, repeat } from '#base'
 import type { KeyProvider } from '#identity'
 import type { RefusalFacts } from '#protocol'
@@ -185,15 +184,8 @@ export class Libp2pHost implements Host {
   }
 
   /** The connection of a peer's preferred session, dialled where there is none. @throws NetError */
-  async connectionTo(
-    peer: string,
-    addresses: readonly string[],
-    options: { readonly signal: AbortSignal },
-  ): Promise<Connection> {
-    if (!this.#table.has(peer)) await this.#connectFor({ peer, addresses: addressesOf(peer, addresses) }, options)
-    const session = this.#table.session(peer)
-    if (session === undefined) throw lost(peer)
-    return session.connection
+  async connectionTo(peer: string, addresses: readonly string[], options: { readonly signal: AbortSignal }) {
+    return (await this.#sessionWith(peer, { ...options, addresses })).connection
   }
 
   keepConnected(addresses: readonly string[]): void {
@@ -206,16 +198,7 @@ export class Libp2pHost implements Host {
     protocol: ProtocolId,
     options: { readonly signal?: AbortSignal; readonly addresses?: readonly string[] } = {},
   ): Promise<ByteStream> {
-    if (!this.#table.has(peer)) {
-      const addresses = addressesOf(peer, options.addresses ?? [])
-      if (addresses.length === 0) {
-        throw new NetError({ code: 'NET_PEER_UNKNOWN', peer }, 'no connection to the peer, and no address to dial')
-      }
-      await this.#connectFor({ peer, addresses }, options)
-    }
-    const session = this.#table.session(peer)
-    if (session === undefined) throw lost(peer)
-    return this.#streams.open(session, protocol, options)
+    return this.#streams.open(await this.#sessionWith(peer, options), protocol, options)
   }
 
   handle(protocol: ProtocolId, handler: StreamHandler): void {
@@ -351,6 +334,21 @@ export class Libp2pHost implements Host {
     this.#deps.guard.fault(subjectsOf(session), reason)
   }
 
+  async #sessionWith(
+    peer: string,
+    options: { readonly signal?: AbortSignal; readonly addresses?: readonly string[] },
+  ): Promise<Session> {
+    if (!this.#table.has(peer)) {
+      const addresses = addressesOf(peer, options.addresses ?? [])
+      const sentence = 'no connection to the peer, and no address to dial'
+      if (addresses.length === 0) throw new NetError({ code: 'NET_PEER_UNKNOWN', peer }, sentence)
+      await this.#connectFor({ peer, addresses }, options)
+    }
+    const session = this.#table.session(peer)
+    if (session === undefined) throw lost(peer)
+    return session
+  }
+
   #connectFor(target: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
     this.#assertRuns()
     assert(this.#isStarted, 'a host is started before it dials')
@@ -431,7 +429,7 @@ export class Libp2pHost implements Host {
         table: this.#table,
         connector: () => this.#connector,
         open: (peer, options) => this.open(peer, PROTOCOLS.relay, options),
-        listening: () => this.#addresses.listening(),
+        listening: () => this.#addresses.direct(),
         onChange: () => this.#announceAll(),
         onAddresses: () => void this.#onOwnAddresses(),
         stopping: this.#stopping.signal,
