@@ -183,11 +183,6 @@ export class Libp2pHost implements Host {
     return this.#connectFor(targetOf(parseAddress(address)), options)
   }
 
-  /** The connection of a peer's preferred session, dialled where there is none. @throws NetError */
-  async connectionTo(peer: string, addresses: readonly string[], options: { readonly signal: AbortSignal }) {
-    return (await this.#sessionWith(peer, { ...options, addresses })).connection
-  }
-
   keepConnected(addresses: readonly string[]): void {
     this.#assertRuns()
     this.#acquaintances.keep(addresses)
@@ -198,7 +193,7 @@ export class Libp2pHost implements Host {
     protocol: ProtocolId,
     options: { readonly signal?: AbortSignal; readonly addresses?: readonly string[] } = {},
   ): Promise<ByteStream> {
-    return this.#streams.open(await this.#sessionWith(peer, options), protocol, options)
+    return this.#streams.open(await this.sessionWith(peer, options), protocol, options)
   }
 
   handle(protocol: ProtocolId, handler: StreamHandler): void {
@@ -334,7 +329,8 @@ export class Libp2pHost implements Host {
     this.#deps.guard.fault(subjectsOf(session), reason)
   }
 
-  async #sessionWith(
+  /** A peer's preferred session, dialled where there is none. @throws NetError */
+  async sessionWith(
     peer: string,
     options: { readonly signal?: AbortSignal; readonly addresses?: readonly string[] },
   ): Promise<Session> {
