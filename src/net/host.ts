@@ -15,7 +15,7 @@ import {
   type RefusalReason,
 } from '#wire'
 import { Acquaintances, targetOf } from './acquaintances.ts'
-import { addressesOf, parseAddress, transportsOf } from './address.ts'
+import { parseAddress, transportsOf } from './address.ts'
 import type { BytePipe } from './adopt.ts'
 import { type Adoption, Connector } from './connector.ts'
 import type { DialTarget } from './dialler.ts'
@@ -190,10 +190,7 @@ export class Libp2pHost implements Host {
     addresses: readonly string[],
     options: { readonly signal: AbortSignal },
   ): Promise<Connection> {
-    if (!this.#table.has(peer)) await this.#connectFor({ peer, addresses: addressesOf(peer, addresses) }, options)
-    const session = this.#table.session(peer)
-    if (session === undefined) throw lost(peer)
-    return session.connection
+    return (await this.#acquaintances.sessionWith(peer, addresses, options)).connection
   }
 
   keepConnected(addresses: readonly string[]): void {
@@ -206,15 +203,7 @@ export class Libp2pHost implements Host {
     protocol: ProtocolId,
     options: { readonly signal?: AbortSignal; readonly addresses?: readonly string[] } = {},
   ): Promise<ByteStream> {
-    if (!this.#table.has(peer)) {
-      const addresses = addressesOf(peer, options.addresses ?? [])
-      if (addresses.length === 0) {
-        throw new NetError({ code: 'NET_PEER_UNKNOWN', peer }, 'no connection to the peer, and no address to dial')
-      }
-      await this.#connectFor({ peer, addresses }, options)
-    }
-    const session = this.#table.session(peer)
-    if (session === undefined) throw lost(peer)
+    const session = await this.#acquaintances.sessionWith(peer, options.addresses ?? [], options)
     return this.#streams.open(session, protocol, options)
   }
 
