@@ -3,7 +3,7 @@ export { KadError, type KadFault } from './errors.ts'
 export { createKad } from './kad.ts'
 export { createMemoryStore } from './memory-store.ts'
 export { type PuzzleDeps, type PuzzleOptions, solvePuzzle, verifyPuzzle } from './puzzle.ts'
-export { createKadRecord, decodeRecordKey, type KadRecord, recordKey } from './record.ts'
+export { createKadRecord, type KadRecord, recordKey } from './record.ts'
 export type {
   FoundPeer,
   GetResult,

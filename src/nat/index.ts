@@ -1,7 +1,7 @@
 /** What kind of network a node sits in, and how it is reached there: STUN, detection, port mapping, ICE and TURN. */
 export { type DetectDeps, detectNat, type DetectOptions, type NatReport } from './detect.ts'
-export { natKindOf, type NatVerdict, type Observation, tcpMappingFrom } from './detection.ts'
-export { NatError, type NatFault } from './errors.ts'
+export type { NatVerdict, Observation } from './detection.ts'
+export type { NatFault } from './errors.ts'
 export { foreseeTcp, type TcpForesight } from './foresight.ts'
 export { bytesOfAddress, decodeIp, isPrivate, isUnicast } from './ip.ts'
 export {
@@ -12,7 +12,7 @@ export {
   type IcePath,
   type IceSelectedPair,
 } from './ice.ts'
-export { type IceCandidate, type IceDescription, parseIceDescription } from './ice-description.ts'
+export type { IceCandidate, IceDescription } from './ice-description.ts'
 export * from './limits.ts'
 export { findGateways, type Gateway } from './mapping/gateways.ts'
 export type { MappingProtocol, MappingRequest, PortMapping } from './mapping/types.ts'
@@ -24,8 +24,8 @@ export {
   type PortMapperDeps,
   type PortMapperOptions,
 } from './port-mapper.ts'
-export { type PortPattern, type PortSample, portPatternOf, predictPorts } from './port-prediction.ts'
-export { type BindingAnswer, type BindingOptions, StunClient, type StunClientDeps } from './stun/client.ts'
+export type { PortPattern, PortSample } from './port-prediction.ts'
+export type { BindingAnswer, BindingOptions, StunClientDeps } from './stun/client.ts'
 export {
   closeStunSockets,
   createStunServer,

@@ -7,7 +7,7 @@ import type { KnownPeer } from '#wire'
 import { type Address, addressesOf, parseAddress } from './address.ts'
 import { AddressNews } from './address-news.ts'
 import type { DialTarget } from './dialler.ts'
-import { lost, NetError } from './errors.ts'
+import { lost } from './errors.ts'
 import { type Introduced, Introductions } from './introductions.ts'
 import { keepConnected } from './keeper.ts'
 import type { HoldReason } from './life/holds.ts'
@@ -15,7 +15,6 @@ import { Listeners } from './life/listeners.ts'
 import { KEPT_ADDRESSES_MAX } from './limits.ts'
 import type { PeerRecords } from './peer-records.ts'
 import type { PeerTable } from './peer-table.ts'
-import type { Session } from './session.ts'
 import type { LostPeer } from './types.ts'
 
 export type AcquaintancesDeps = {
@@ -112,25 +111,6 @@ export class Acquaintances {
     const addresses = addressesOf(peer, this.#missed.get(peer) ?? [])
     if (addresses.length === 0) throw lost(peer)
     await this.#deps.connect({ peer, addresses }, options)
-  }
-
-  /** A peer's preferred session; where there is none it is dialled at these addresses. @throws NetError */
-  async sessionWith(
-    peer: string,
-    known: readonly string[],
-    options: { readonly signal?: AbortSignal },
-  ): Promise<Session> {
-    const { connect, table } = this.#deps
-    if (!table.has(peer)) {
-      const addresses = addressesOf(peer, known)
-      if (addresses.length === 0) {
-        throw new NetError({ code: 'NET_PEER_UNKNOWN', peer }, 'no connection to the peer, and no address to dial')
-      }
-      await connect({ peer, addresses }, options)
-    }
-    const session = table.session(peer)
-    if (session === undefined) throw lost(peer)
-    return session
   }
 
   /** Nothing more is dialled. Resolves when the keepers have ended, which they do when the host stops. */

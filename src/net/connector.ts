@@ -9,6 +9,7 @@ import type { AdoptOptions, BytePipe } from './adopt.ts'
 import { dialAny, type DialTarget, notAllowed } from './dialler.ts'
 import { lost, NetError, resting, stopped } from './errors.ts'
 import type { Breakers } from './life/breakers.ts'
+import { DIALS_PER_PEER_MAX } from './limits.ts'
 import type { Paths } from './paths.ts'
 import type { Session } from './session.ts'
 import type { NetSettings } from './settings.ts'
@@ -50,7 +51,7 @@ export type Adoption = {
 export class Connector {
   readonly #deps: ConnectorDeps
   /** Dials on their way, by peer id, or by address where the id is not known yet. */
-  readonly #connecting = new Map<string, Promise<string>>()
+  readonly #connecting = new Map<string, { readonly texts: Set<string>; readonly dials: Set<Promise<string>> }>()
 
   constructor(deps: ConnectorDeps) {
     this.#deps = deps
@@ -68,16 +69,32 @@ export class Connector {
     if (peer !== undefined && !this.#deps.allows(peer)) throw notAllowed(peer)
     if (peer !== undefined && this.#deps.isHere(peer)) return peer
     const target = this.#dialable(wanted)
-    const key = peer ?? target.addresses.map(address => address.text).join(' ')
-    let connecting = this.#connecting.get(key)
-    if (connecting === undefined) {
-      const restsForMs = peer === undefined ? undefined : this.#deps.breakers.enter(peer)
-      if (peer !== undefined && restsForMs !== undefined) throw resting(peer, restsForMs)
-      connecting = this.#connect(target).finally(() => this.#connecting.delete(key))
-      connecting.catch(() => undefined) // Those who still wait hear of it.
-      this.#connecting.set(key, connecting)
-    }
+    const connecting = this.#begin(target)
     return options.signal === undefined ? connecting : abortable(connecting, options.signal)
+  }
+
+  /** Joins what is on its way to the peer; addresses that are not being dialled yet are dialled beside. @throws NetError */
+  #begin(target: DialTarget): Promise<string> {
+    const { peer } = target
+    const key = peer ?? target.addresses.map(({ text }) => text).join(' ')
+    const known = this.#connecting.get(key)
+    if (known === undefined && peer !== undefined) {
+      const restsForMs = this.#deps.breakers.enter(peer)
+      if (restsForMs !== undefined) throw resting(peer, restsForMs)
+    }
+    const { texts, dials } = known ?? { texts: new Set<string>(), dials: new Set<Promise<string>>() }
+    this.#connecting.set(key, { texts, dials })
+    const fresh = target.addresses.filter(({ text }) => !texts.has(text))
+    if (dials.size === 0 || (fresh.length > 0 && dials.size < DIALS_PER_PEER_MAX)) {
+      for (const { text } of fresh) texts.add(text)
+      const dial = this.#connect({ ...target, addresses: fresh }).finally(() => {
+        dials.delete(dial)
+        if (dials.size === 0) this.#connecting.delete(key)
+      })
+      dial.catch(() => undefined) // Those who still wait hear of it.
+      dials.add(dial)
+    }
+    return firstOf([...dials])
   }
 
   /** Without the addresses of transports that this node does not use. @throws NetError where none is left */
@@ -136,7 +153,7 @@ export class Connector {
 
   /** Resolves when no dial is on its way. */
   async settled(): Promise<void> {
-    await Promise.allSettled(this.#connecting.values())
+    await Promise.allSettled([...this.#connecting.values()].flatMap(({ dials }) => [...dials]))
   }
 
   async #connect(target: DialTarget): Promise<string> {
@@ -147,6 +164,8 @@ export class Connector {
       breakers.succeeded(peer)
       return peer
     } catch (error) {
+      // Somebody else's connection came to something meanwhile.
+      if (target.peer !== undefined && this.#deps.isHere(target.peer)) return target.peer
       const failure = this.#failureOf(target, error)
       if (target.peer === undefined) throw failure
       const { fault } = failure
@@ -207,5 +226,14 @@ export class Connector {
       // The peer dialled us at the same time, and that connection came to something.
     }
     return peer
+  }
+}
+
+/** What the first that succeeds comes to; where none does, why the last one that was begun has failed. */
+async function firstOf(dials: readonly Promise<string>[]): Promise<string> {
+  try {
+    return await Promise.any(dials)
+  } catch (error) {
+    throw error instanceof AggregateError ? error.errors.at(-1) : error
   }
 }

@@ -38,8 +38,11 @@ export async function createHost(deps: HostDeps, options: HostOptions): Promise<
 
 function insideOf(host: () => Libp2pHost | undefined): HostInside {
   return {
-    connection: (peer, addresses, options) =>
-      host()?.connectionTo(peer, addresses, options) ?? Promise.reject(stopped()),
+    connection: async (peer, addresses, options) => {
+      const session = await host()?.sessionWith(peer, { ...options, addresses })
+      if (session === undefined) throw stopped()
+      return session.connection
+    },
     isAdmitted: connection => host()?.sessions.get(connection)?.isAdmitted === true,
   }
 }

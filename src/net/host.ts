@@ -2,7 +2,6 @@
  * The host: libp2p below, admitted peers and byte streams above. Between them stand the sessions (one a connection),
  * the table of peers, and those who dial: callers, the keeper of configured peers, and introductions.
  */
-import type { Connection } from '@libp2p/interface'
 import { assert, type ByteStream, repeat } from '#base'
 import type { KeyProvider } from '#identity'
 import type { RefusalFacts } from '#protocol'
@@ -15,7 +14,7 @@ import {
   type RefusalReason,
 } from '#wire'
 import { Acquaintances, targetOf } from './acquaintances.ts'
-import { parseAddress, transportsOf } from './address.ts'
+import { addressesOf, parseAddress, transportsOf } from './address.ts'
 import type { BytePipe } from './adopt.ts'
 import { type Adoption, Connector } from './connector.ts'
 import type { DialTarget } from './dialler.ts'
@@ -184,15 +183,6 @@ export class Libp2pHost implements Host {
     return this.#connectFor(targetOf(parseAddress(address)), options)
   }
 
-  /** The connection of a peer's preferred session, dialled where there is none. @throws NetError */
-  async connectionTo(
-    peer: string,
-    addresses: readonly string[],
-    options: { readonly signal: AbortSignal },
-  ): Promise<Connection> {
-    return (await this.#acquaintances.sessionWith(peer, addresses, options)).connection
-  }
-
   keepConnected(addresses: readonly string[]): void {
     this.#assertRuns()
     this.#acquaintances.keep(addresses)
@@ -203,8 +193,7 @@ export class Libp2pHost implements Host {
     protocol: ProtocolId,
     options: { readonly signal?: AbortSignal; readonly addresses?: readonly string[] } = {},
   ): Promise<ByteStream> {
-    const session = await this.#acquaintances.sessionWith(peer, options.addresses ?? [], options)
-    return this.#streams.open(session, protocol, options)
+    return this.#streams.open(await this.sessionWith(peer, options), protocol, options)
   }
 
   handle(protocol: ProtocolId, handler: StreamHandler): void {
@@ -340,6 +329,22 @@ export class Libp2pHost implements Host {
     this.#deps.guard.fault(subjectsOf(session), reason)
   }
 
+  /** A peer's preferred session, dialled where there is none. @throws NetError */
+  async sessionWith(
+    peer: string,
+    options: { readonly signal?: AbortSignal; readonly addresses?: readonly string[] },
+  ): Promise<Session> {
+    if (!this.#table.has(peer)) {
+      const addresses = addressesOf(peer, options.addresses ?? [])
+      const sentence = 'no connection to the peer, and no address to dial'
+      if (addresses.length === 0) throw new NetError({ code: 'NET_PEER_UNKNOWN', peer }, sentence)
+      await this.#connectFor({ peer, addresses }, options)
+    }
+    const session = this.#table.session(peer)
+    if (session === undefined) throw lost(peer)
+    return session
+  }
+
   #connectFor(target: DialTarget, options: { readonly signal?: AbortSignal }): Promise<string> {
     this.#assertRuns()
     assert(this.#isStarted, 'a host is started before it dials')
@@ -420,7 +425,7 @@ export class Libp2pHost implements Host {
         table: this.#table,
         connector: () => this.#connector,
         open: (peer, options) => this.open(peer, PROTOCOLS.relay, options),
-        listening: () => this.#addresses.listening(),
+        listening: () => this.#addresses.direct(),
         onChange: () => this.#announceAll(),
         onAddresses: () => void this.#onOwnAddresses(),
         stopping: this.#stopping.signal,

@@ -79,4 +79,20 @@ describe('net / introductions', () => {
     for (let i = 0; i < dials.length; i++) await dials[i]?.end(true)
     assert.equal(dials.length, INTRODUCTIONS_MAX)
   })
+
+  it('dials addresses that have come up while it dials others, and those once', async () => {
+    const { dials, dialled, introductions } = setUp()
+    const [id = ''] = IDS
+    const circuit = [{ id, addresses: [`/ip4/192.0.2.1/tcp/1/p2p/${id}`, `/ip4/192.0.2.2/tcp/2/p2p/${id}`] }]
+    introductions.add(known(id), { isNews: false })
+    introductions.add(known(id), { isNews: false })
+    assert.deepEqual(dialled(), [id])
+    introductions.add(circuit, { isNews: false })
+    introductions.add(circuit, { isNews: false })
+    assert.deepEqual(dialled(), [id, id])
+    await dials[1]?.end(true)
+    await dials[0]?.end(false)
+    introductions.add(circuit, { isNews: false })
+    assert.deepEqual(dialled(), [id, id])
+  })
 })

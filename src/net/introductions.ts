@@ -21,7 +21,8 @@ export class Introductions {
   readonly #deps: IntroductionDeps
   /** In order of arrival; the newest news about a peer replaces older news. */
   readonly #waiting = new Map<string, readonly Address[]>()
-  readonly #dialling = new Set<string>()
+  /** Who is being dialled, and at which addresses. */
+  readonly #dialling = new Map<string, Set<string>>()
   #timer: CancelTimer | undefined
 
   constructor(deps: IntroductionDeps) {
@@ -34,11 +35,14 @@ export class Introductions {
    */
   add(peers: readonly Introduced[], options: { readonly isNews: boolean }): void {
     for (const { id, addresses: texts } of peers) {
-      if (this.#deps.isUnwanted(id) || this.#dialling.has(id)) continue
+      if (this.#deps.isUnwanted(id)) continue
       if (this.#waiting.size >= INTRODUCTIONS_MAX && !this.#waiting.has(id)) continue
       // A WebSocket is dialled where somebody here has asked for it: Node sets no bound to what one message of it may hold.
       const addresses = addressesOf(id, texts).filter(({ transport }) => transport !== 'ws')
-      if (addresses.length > 0) this.#waiting.set(id, addresses)
+      const dialled = this.#dialling.get(id)
+      // A node that has found a relay says so while others still dial it where nobody answers.
+      const isNew = addresses.some(({ text }) => dialled?.has(text) !== true)
+      if (isNew) this.#waiting.set(id, addresses)
     }
     if (!options.isNews) this.#next()
     else
@@ -63,13 +67,15 @@ export class Introductions {
   }
 
   async #dial(id: string, addresses: readonly Address[]): Promise<void> {
-    this.#dialling.add(id)
+    const dialled = this.#dialling.get(id) ?? new Set<string>()
+    this.#dialling.set(id, dialled)
+    for (const { text } of addresses) dialled.add(text)
     try {
       await this.#deps.connect(id, addresses)
     } catch {
       // An introduction is a hint. That it led nowhere is what the breaker remembers.
     } finally {
-      this.#dialling.delete(id)
+      if (this.#dialling.get(id) === dialled) this.#dialling.delete(id)
     }
     this.#next()
   }

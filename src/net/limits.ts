@@ -204,6 +204,9 @@ export const RECORD_LIFE_MS = 24 * 60 * 60 * 1000
 /** Introduced peers that wait to be dialled. */
 export const INTRODUCTIONS_MAX = 64
 
+/** Dials of one peer at once: each begun for addresses that those before did not have. */
+export const DIALS_PER_PEER_MAX = 3
+
 /** Introduced peers that are dialled at once. */
 export const INTRODUCTION_DIALS_MAX = 4
 

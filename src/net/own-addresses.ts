@@ -29,9 +29,14 @@ export class OwnAddresses {
     this.hosts = [...new Set(addresses.map(({ host }) => host))]
   }
 
-  /** All of them, as multiaddrs that end in our peer id: first what the world outside dials. */
+  /** All of them, as multiaddrs that end in our peer id. */
   all(): string[] {
-    return this.withRelays([...new Set([...this.#external, ...this.listening()])])
+    return this.withRelays(this.direct())
+  }
+
+  /** Those that lead here without a relay: first what the world outside dials. */
+  direct(): string[] {
+    return [...new Set([...this.#external, ...this.listening()])]
   }
 
   /** What others reach this host at, as its owner says or others have proved. @throws NetError NET_ADDRESS_INVALID */

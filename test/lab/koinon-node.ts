@@ -32,6 +32,12 @@ export type LabNodeOptions = {
   readonly dataDir?: string
 }
 
+export type TellOptions = {
+  readonly tokensMax: number
+  /** Done once so many pieces of text are there, while the rest is being made. */
+  readonly after?: { readonly pieces: number; readonly act: () => Promise<void> }
+}
+
 export type LabNode = {
   readonly host: Host
   readonly ready: ReadyEvent
@@ -41,6 +47,8 @@ export type LabNode = {
   readonly address: string
   /** The text that the node continues a prompt with, greedily. */
   story(prompt: string): Promise<string>
+  /** The same, with something that happens in its midst. */
+  tell(prompt: string, options: TellOptions): Promise<string>
   /** Ends it as a crash would. */
   kill(): Promise<void>
   /** Ends it as a person would. */
@@ -75,7 +83,8 @@ export async function startLabNode(lab: Lab, host: Host, options: LabNodeOptions
     client,
     process: running,
     address: `${listen[0] ?? ''}/p2p/${ready.peer}`,
-    story: prompt => tell(client, ready, prompt),
+    story: prompt => tell({ client, ready }, prompt, { tokensMax: TOKENS }),
+    tell: (prompt, options) => tell({ client, ready }, prompt, options),
     kill: () => end('SIGKILL'),
     stop: () => end('SIGTERM'),
   }
@@ -91,13 +100,23 @@ async function untilReady(host: Host, running: LabProcess): Promise<ReadyEvent> 
   }
 }
 
-async function tell(client: LocalClient, ready: ReadyEvent, text: string): Promise<string> {
+async function tell(
+  { client, ready }: Pick<LabNode, 'client' | 'ready'>,
+  text: string,
+  { tokensMax, after }: TellOptions,
+): Promise<string> {
   const { signal } = new AbortController()
   const request = { model: ready.modelId ?? '', prompt: { kind: 'text', text }, sampling: GREEDY, stop: [] } as const
   let told = ''
-  for await (const event of client.complete({ ...request, tokensMax: TOKENS }, { signal })) {
-    if (event.kind === 'delta') told += event.text
+  let pieces = 0
+  let acting: Promise<void> | undefined
+  for await (const event of client.complete({ ...request, tokensMax, ignoreEnd: true }, { signal })) {
+    if (event.kind !== 'delta') continue
+    told += event.text
+    pieces++
+    if (pieces === after?.pieces) acting = after.act()
   }
+  await acting
   return told
 }
 
