@@ -39,9 +39,9 @@ export async function createHost(deps: HostDeps, options: HostOptions): Promise<
 function insideOf(host: () => Libp2pHost | undefined): HostInside {
   return {
     connection: async (peer, addresses, options) => {
-      const made = host()
-      if (made === undefined) throw stopped()
-      return (await made.sessionWith(peer, { ...options, addresses })).connection
+      const session = await host()?.sessionWith(peer, { ...options, addresses })
+      if (session === undefined) throw stopped()
+      return session.connection
     },
     isAdmitted: connection => host()?.sessions.get(connection)?.isAdmitted === true,
   }

@@ -157,7 +157,8 @@ async function createGuardedHost(
   return { host, penalties, guard, swarmKad }
 }
 
-/** Undefined while nobody knows. */
+/** Undefined while nobody knows, and where nobody from elsewhere is to come: then all who do come are on this machine. */
 function isPublic(reach: Reach | undefined): boolean | undefined {
-  return reach === undefined || reach.type === 'unknown' ? undefined : reach.type === 'public'
+  if (reach === undefined || reach.type === 'unknown' || reach.status().isLocalOnly) return undefined
+  return reach.type === 'public'
 }

@@ -4,6 +4,7 @@ import { describe, it } from 'node:test'
 import { type ByteStream, concatBytes, type Random, seededRandom, StreamError, systemRandom } from '#base'
 import { CarriedWorld } from '../../../test/support/carried-world.ts'
 import { CARRIED_WINDOW_BYTES_MAX, CARRIED_WINDOW_MS } from '../limits.ts'
+import { refusalError } from '../refusals.ts'
 
 type Outcome = { bytes: Uint8Array[]; error?: unknown; isDone: boolean }
 
@@ -247,6 +248,21 @@ describe('net / carried streams', () => {
       assert.ok(isFinal ? passedMs === 0 : passedMs < CARRIED_WINDOW_MS / 2, `${passedMs} ms`)
       assert.equal((end.error as { code?: string }).code, isFinal ? 'STREAM_RESET' : 'STREAM_LOST')
       await world.run(() => world.gone.length === 2)
+    }
+  })
+
+  it('end at once where the peer wants no other connection, and go on after one that came to nothing in time', async () => {
+    for (const reason of ['banned', 'slow'] as const) {
+      const world = new CarriedWorld(seededRandom(1))
+      const near = await world.open()
+      await world.run(() => world.accepted.length > 0)
+      const end = settled((world.accepted[0] as ByteStream).received[Symbol.asyncIterator]().next())
+      world.onDial = () => (world.dials === 1 ? refusalError('b', { reason, by: 'us' }) : undefined)
+      const sent = settled(near.drained())
+      world.part()
+      near.send(Uint8Array.of(1))
+      await world.run(() => end.isDone && sent.isDone)
+      assert.equal(end.error === undefined, reason === 'slow', reason)
     }
   })
 

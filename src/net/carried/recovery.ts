@@ -4,6 +4,7 @@
  * first. Runs only while something waits.
  */
 import { abortable, type ByteStream, type Clock, codeOf, type Random, sleep, uniform, withDeadline } from '#base'
+import { NetError } from '../errors.ts'
 import {
   CARRIED_REFUSED_MS,
   CARRIED_REOPEN_MS_MAX,
@@ -116,7 +117,7 @@ export class Recovery<S> {
       return this.#deps.sessionOf(peer) === undefined ? 'failed' : 'here'
     } catch (error) {
       if (this.#deps.sessionOf(peer) !== undefined) return 'here'
-      if (codeOf(error) === 'NET_NOT_ADMITTED') return 'unwanted'
+      if (isRefusal(error)) return 'unwanted'
       return isRefused(error) ? 'refused' : 'failed'
     }
   }
@@ -175,6 +176,11 @@ export class Recovery<S> {
 function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve()
   return new Promise(resolve => signal.addEventListener('abort', () => resolve(), { once: true }))
+}
+
+/** Whether one of the two wants no session. One that did not come about in time was cut once more on the way, perhaps. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof NetError && error.fault.code === 'NET_NOT_ADMITTED' && error.fault.reason !== 'slow'
 }
 
 /** Whether a dial has failed because nothing listens there, as far as the system says. */
