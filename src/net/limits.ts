@@ -147,6 +147,21 @@ export const PING_INTERVAL_MS = 15_000
 /** How long the answer to a ping may take, in milliseconds. */
 export const PING_TIMEOUT_MS = 10_000
 
+/** Silence after something was said from which on a peer is asked whether it is there, in milliseconds. */
+export const SILENCE_DOUBT_MS = 1_000
+
+/** How long after something was said an answer may be expected at all, in milliseconds. */
+export const SILENCE_FORGET_MS = 10_000
+
+/** Time between two looks for silence, in milliseconds. */
+export const SILENCE_LOOK_MS = 500
+
+/** How long the answer to a ping may take that asks whether the peer is there, in milliseconds; four round trips where that is more. */
+export const DOUBT_TIMEOUT_MS = 1_500
+
+/** Such pings in a row that may fail; with the last of them the connection counts as dead. */
+export const DOUBTS_FAILED_MAX = 3
+
 /** Pings that follow one another quickly when a peer has joined, so that its distance is known soon. */
 export const PINGS_FIRST = 4
 

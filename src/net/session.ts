@@ -34,6 +34,7 @@ import { hangUp } from './hang-up.ts'
 import { CONTROL_TOKENS_MAX, CONTROL_TOKENS_PER_SECOND, LINGER_MS, OFFER_INTERVAL_MS } from './limits.ts'
 import type { Living, Traffic } from './life/connections.ts'
 import { Pinger } from './life/pinger.ts'
+import { Silence } from './life/silence.ts'
 import { plainFacts, refusalError } from './refusals.ts'
 import type { NetSettings } from './settings.ts'
 import type { PeerPath } from './types.ts'
@@ -100,8 +101,10 @@ export class Session implements Living {
   readonly planeStreams = new Set<ByteStream>()
   /** Clock.monotonic() at admission. */
   joinedAt = 0
-  /** Bytes of its streams so far, its control stream among them. */
-  readonly traffic: Traffic = { bytesIn: 0, bytesOut: 0 }
+  /** Bytes of the streams of services so far. Whoever carries them counts. */
+  readonly streamTraffic: Traffic = { bytesIn: 0, bytesOut: 0 }
+  readonly #controlTraffic: Traffic = { bytesIn: 0, bytesOut: 0 }
+  readonly #silence = new Silence()
   readonly #pinger: Pinger
   /** Where the peer says that it sees us: a multiaddr, as it was sent. */
   observedAddress: string | undefined
@@ -211,7 +214,7 @@ export class Session implements Living {
     }
     this.#stream = stream
     this.#link = new ControlLink(this.#deps, {
-      stream: new NetStream(this.#deps, { stream, peer: this.peer, traffic: this.traffic }),
+      stream: new NetStream(this.#deps, { stream, peer: this.peer, traffic: this.#controlTraffic }),
       role: this.direction === 'outbound' ? 'dialler' : 'listener',
       peer: this.peer,
       ...(this.#secret === undefined ? {} : { secret: this.#secret }),
@@ -241,6 +244,17 @@ export class Session implements Living {
     this.#after(this.#deps.settings.admissionTimeoutMs, () => {
       if (this.#phase === 'guest' && this.#guestStreams === 0) this.refuse('slow')
     })
+  }
+
+  /** Bytes of all its streams so far. */
+  get traffic(): Traffic {
+    const [services, control] = [this.streamTraffic, this.#controlTraffic]
+    return { bytesIn: services.bytesIn + control.bytesIn, bytesOut: services.bytesOut + control.bytesOut }
+  }
+
+  /** Asks the peer whether it is there, where somebody waits for it in vain. */
+  lookForSilence(): void {
+    if (this.#silence.look(this.#deps.clock.monotonic(), this.streamTraffic)) this.#pinger.doubt()
   }
 
   /** A service's stream began or ended, or something was said that is no ping. */

@@ -3,11 +3,11 @@
  * proved themselves, whom there is no room for. What a joined peer may do is the host's business.
  */
 import type { Connection, Stream } from '@libp2p/interface'
-import type { Clock, Logger, Random } from '#base'
+import { type Clock, type Logger, type Random, repeat } from '#base'
 import { type LinkDeps, type Party, type RefusalFacts, uuidText } from '#protocol'
 import type { RefusalReason } from '#wire'
 import type { Connections } from './life/connections.ts'
-import { TURNED_AWAY_MAX, UNPROVEN_MAX } from './limits.ts'
+import { SILENCE_LOOK_MS, TURNED_AWAY_MAX, UNPROVEN_MAX } from './limits.ts'
 import { crowdedOut } from './newcomers.ts'
 import type { Paths } from './paths.ts'
 import { type PeerGuard, subjectOfAddress, subjectsOf } from './peer-guard.ts'
@@ -41,6 +41,10 @@ export class Sessions implements Iterable<Session> {
   constructor(deps: SessionsDeps, options: { readonly secret: Uint8Array | undefined }) {
     this.#deps = deps
     this.#secret = options.secret
+    const look = (): void => {
+      for (const session of this) session.lookForSilence()
+    }
+    void repeat(deps.clock, look, { periodMs: SILENCE_LOOK_MS, signal: deps.stopping })
   }
 
   [Symbol.iterator](): Iterator<Session> {

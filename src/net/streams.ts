@@ -196,7 +196,7 @@ export class Streams {
   #netStream(stream: Stream, session: Session): NetStream {
     session.used()
     stream.addEventListener('close', () => session.used())
-    return new NetStream(this.#deps, { stream, peer: session.peer, traffic: session.traffic })
+    return new NetStream(this.#deps, { stream, peer: session.peer, traffic: session.streamTraffic })
   }
 
   #failed(stream: ByteStream, error: unknown): void {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { ManualClock, seededRandom } from '#base'
-import { PING_FIRST_INTERVAL_MS, PINGS_FIRST } from '../limits.ts'
+import { DOUBT_TIMEOUT_MS, DOUBTS_FAILED_MAX, PING_FIRST_INTERVAL_MS, PINGS_FIRST } from '../limits.ts'
 import { Pinger } from './pinger.ts'
 
 const SETTINGS = { pingIntervalMs: 15_000, pingTimeoutMs: 4_000, pingFailuresMax: 3 }
@@ -82,5 +82,22 @@ describe('net / pings', () => {
     pinger.stop()
     clock.advance(3_600_000)
     assert.deepEqual([pings.length, deadAt.length], [1, 0])
+  })
+
+  it('follow one another at once where somebody waits in vain, until an answer or the end', () => {
+    const { clock, pinger, pings, deadAt } = setUp()
+    pinger.pong(pings.at(-1)?.id ?? 0)
+    pinger.doubt()
+    pinger.doubt()
+    assert.equal(pings.length, 2)
+    clock.advance(DOUBT_TIMEOUT_MS)
+    assert.equal(pings.length, 3)
+    pinger.pong(pings.at(-1)?.id ?? 0)
+    clock.advance(DOUBTS_FAILED_MAX * DOUBT_TIMEOUT_MS)
+    assert.deepEqual([pinger.failures, deadAt], [0, []])
+    const before = clock.monotonic()
+    pinger.doubt()
+    clock.advance(DOUBTS_FAILED_MAX * DOUBT_TIMEOUT_MS)
+    assert.deepEqual(deadAt, [before + DOUBTS_FAILED_MAX * DOUBT_TIMEOUT_MS])
   })
 })

@@ -3,7 +3,7 @@
  * be gone without a word (its machine lost power, a NAT forgot the path), and TCP would take minutes to notice.
  */
 import type { CancelTimer, Clock, Random } from '#base'
-import { PING_FIRST_INTERVAL_MS, PINGS_FIRST } from '../limits.ts'
+import { DOUBT_TIMEOUT_MS, DOUBTS_FAILED_MAX, PING_FIRST_INTERVAL_MS, PINGS_FIRST } from '../limits.ts'
 import type { NetSettings } from '../settings.ts'
 
 export type PingerDeps = {
@@ -27,6 +27,8 @@ export class Pinger {
   #pongs = 0
   #failures = 0
   #rttMs: number | undefined
+  /** Pings in a row that have failed since somebody doubted; undefined: nobody does. */
+  #doubts: number | undefined
 
   constructor(deps: PingerDeps, settings: PingSettings) {
     this.#deps = deps
@@ -49,6 +51,16 @@ export class Pinger {
     this.#ping()
   }
 
+  /**
+   * Somebody waits in vain for the peer: it is asked at once whether it is there, and again as soon as an answer is late.
+   * The answer ends the doubt.
+   */
+  doubt(): void {
+    if (!this.#isRunning || this.#doubts !== undefined) return
+    this.#doubts = 0
+    this.#ping()
+  }
+
   stop(): void {
     this.#isRunning = false
     this.#cancelNext?.()
@@ -61,6 +73,7 @@ export class Pinger {
     ping.cancel()
     this.#waiting = undefined
     this.#failures = 0
+    this.#doubts = undefined
     const sampleMs = this.#deps.clock.monotonic() - ping.sentAt
     // Smoothed as TCP does (RFC 6298), but a shorter time is believed at once: no path answers faster than it is, and
     // the first answers come while both nodes are busy with starting.
@@ -73,12 +86,19 @@ export class Pinger {
 
   #ping(): void {
     const { clock, random } = this.#deps
-    const { pingIntervalMs, pingTimeoutMs } = this.#settings
+    const { pingIntervalMs } = this.#settings
+    const timeoutMs = this.#timeoutMs()
     this.#waiting?.cancel()
     const id = random.uint32()
-    this.#waiting = { id, sentAt: clock.monotonic(), cancel: clock.after(pingTimeoutMs, () => this.#failed()) }
+    this.#waiting = { id, sentAt: clock.monotonic(), cancel: clock.after(timeoutMs, () => this.#failed()) }
     this.#pingAfter(pingIntervalMs)
     this.#deps.send(id)
+  }
+
+  #timeoutMs(): number {
+    const { pingTimeoutMs } = this.#settings
+    if (this.#doubts === undefined) return pingTimeoutMs
+    return Math.min(pingTimeoutMs, Math.max(DOUBT_TIMEOUT_MS, 4 * (this.#rttMs ?? 0)))
   }
 
   #pingAfter(delayMs: number): void {
@@ -89,7 +109,11 @@ export class Pinger {
   #failed(): void {
     this.#failures++
     this.#waiting = undefined
-    if (this.#failures < this.#settings.pingFailuresMax) return
+    const doubts = this.#doubts === undefined ? 0 : ++this.#doubts
+    if (this.#failures < this.#settings.pingFailuresMax && doubts < DOUBTS_FAILED_MAX) {
+      if (doubts > 0) this.#ping()
+      return
+    }
     this.stop()
     this.#deps.onDead()
   }

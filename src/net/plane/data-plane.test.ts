@@ -43,7 +43,7 @@ function sessionWith(secure: SecureSession, port = 1): Session {
     isAdmitted: true,
     direction: 'outbound',
     planeStreams: new Set(),
-    traffic: { bytesIn: 0, bytesOut: 0 },
+    streamTraffic: { bytesIn: 0, bytesOut: 0 },
     used: () => undefined,
   }
   return { peer: 'p', connection, path, secure, ...rest } as unknown as Session

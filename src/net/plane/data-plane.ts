@@ -230,7 +230,7 @@ export class DataPlane {
   }
 
   #streamOf(socket: TLSSocket, session: Session, protocol: string): ByteStream {
-    const stream = new PlaneStream(this.#deps, { socket, peer: session.peer, protocol, traffic: session.traffic })
+    const stream = new PlaneStream(this.#deps, { socket, peer: session.peer, protocol, traffic: session.streamTraffic })
     this.#sockets.add(socket)
     session.planeStreams.add(stream)
     session.used()
