@@ -8,7 +8,8 @@ import type { Traffic } from './connections.ts'
 export class Silence {
   #bytesIn = 0
   #bytesOut = 0
-  #heardAt = Number.NEGATIVE_INFINITY
+  /** When the first words were said that have had no answer yet. */
+  #unansweredSince: number | undefined
   #saidAt = Number.NEGATIVE_INFINITY
 
   /**
@@ -17,11 +18,16 @@ export class Silence {
    * @returns whether somebody should ask if the peer is there
    */
   look(now: number, { bytesIn, bytesOut }: Readonly<Traffic>): boolean {
-    if (bytesIn !== this.#bytesIn) this.#heardAt = now
-    if (bytesOut !== this.#bytesOut) this.#saidAt = now
+    const isForgotten = now - this.#saidAt >= SILENCE_FORGET_MS
+    if (isForgotten || bytesIn !== this.#bytesIn) this.#unansweredSince = undefined
+    if (bytesOut !== this.#bytesOut) {
+      // Both since the last look: perhaps the answer came first.
+      this.#unansweredSince ??= now
+      this.#saidAt = now
+    }
     this.#bytesIn = bytesIn
     this.#bytesOut = bytesOut
-    const hasSpoken = this.#saidAt >= this.#heardAt && now - this.#saidAt < SILENCE_FORGET_MS
-    return hasSpoken && now - this.#heardAt >= SILENCE_DOUBT_MS
+    const since = this.#unansweredSince
+    return since !== undefined && now - since >= SILENCE_DOUBT_MS
   }
 }
