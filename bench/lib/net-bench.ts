@@ -24,6 +24,7 @@ import { NetStream } from '../../src/net/byte-stream.ts'
 import { hostDeps } from '../../test/support/net-hosts.ts'
 import type { ModelLessOptions } from '../main.ts'
 import { ByteReader } from './byte-reader.ts'
+import { measureDht } from './dht-bench.ts'
 import { FOR_BULK, FOR_REQUESTS, NET_PROTOCOL, type NetFacts, startBareNode, tlsWay } from './net-peer.ts'
 import type { Way } from './raw-stream.ts'
 import { median, type Result } from './report.ts'
@@ -31,8 +32,13 @@ import { median, type Result } from './report.ts'
 type Part = Pick<Result, 'figures' | 'ratios' | 'goals' | 'notes'>
 
 /** Everything that `bench net` measures, one after the other: whoever measures more of the network adds a part. */
-const PARTS: readonly ((options: ModelLessOptions) => Promise<Part>)[] = [measureTransports]
+const PARTS: readonly ((options: ModelLessOptions) => Promise<Part>)[] = [
+  measureTransports,
+  options => measureDht({ nodes: DHT_NODES, lookups: options.rounds * LOOKUPS_PER_ROUND }),
+]
 
+const DHT_NODES = 100
+const LOOKUPS_PER_ROUND = 40
 const PLANE_RATIO_MIN = 0.7
 const BULK_BYTES = 64 * 1024 * 1024
 const BULK_WRITE_BYTES = 64 * 1024

@@ -71,7 +71,7 @@ const REACHED = {
 } as const
 
 /** What parts that a node may lack have to say. */
-function sectionsOf({ nat, relay, dht }: NetworkFacts): (readonly [title: string, facts: FactLine[]])[] {
+function sectionsOf({ nat, relay, discovery, dht }: NetworkFacts): (readonly [title: string, facts: FactLine[]])[] {
   const sections: (readonly [string, FactLine[]])[] = []
   if (nat !== undefined) {
     const { type, kind, external, mapping } = nat
@@ -93,6 +93,17 @@ function sectionsOf({ nat, relay, dht }: NetworkFacts): (readonly [title: string
       known([
         ['Through', reservedAt.length === 0 ? undefined : linesOf(reservedAt.map(shortPeer))],
         ['For others', forOthers],
+      ]),
+    ])
+  }
+  if (discovery !== undefined && discovery.knownPeers > 0) {
+    const { knownPeers, metPeers, exchanges, sentBytes, receivedBytes } = discovery
+    const last = `the last ${formatBytes(sentBytes)} out, ${formatBytes(receivedBytes)} in`
+    sections.push([
+      'Peers',
+      known([
+        ['Known', `${knownPeers}, of which ${metPeers} were met`],
+        ['Exchanges', exchanges === 0 ? undefined : `${exchanges}; ${last}`],
       ]),
     ])
   }

@@ -61,8 +61,12 @@ export class Rendezvous {
     const port = tcpPort()
     if (now - this.#announcedAt >= TOPIC_ANNOUNCE_MS) {
       this.#announcedAt = now
-      await this.#attempt(async signal => kad?.provide(this.#key, { signal }))
-      if (port !== undefined) await this.#attempt(async signal => mainline?.announce(this.#key, port, { signal }))
+      const told = [await this.#attempt(async signal => kad?.provide(this.#key, { signal }))]
+      if (port !== undefined && mainline !== undefined) {
+        told.push(await this.#attempt(signal => mainline.announce(this.#key, port, { signal })))
+      }
+      // A DHT that nobody of has been found yet is told in the next turn.
+      if (told.includes(false)) this.#announcedAt = Number.NEGATIVE_INFINITY
     }
     if (!isHungry) return
     await this.#attempt(signal => this.#searchKad(signal))
@@ -104,13 +108,16 @@ export class Rendezvous {
     }
   }
 
-  async #attempt(task: (signal: AbortSignal) => Promise<unknown>): Promise<void> {
+  /** @returns whether it came to its end */
+  async #attempt(task: (signal: AbortSignal) => Promise<unknown>): Promise<boolean> {
     const { clock, log } = this.#deps
     const { signal } = this.#ended
     try {
       await withDeadline(clock, { what: 'a look-up of the topic', timeoutMs: TOPIC_MS_MAX, signal }, task)
+      return true
     } catch (error) {
       if (!signal.aborted) log.debug('a look-up of the topic ended', { error: messageOf(error) }) // The next one comes.
+      return false
     }
   }
 }

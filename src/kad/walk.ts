@@ -81,7 +81,7 @@ export class Walker {
         if (error instanceof KadError) return error
         if (given?.aborted === true) return given.reason
         if (!timeout.signal.aborted) return error
-        return new KadError({ code: 'KAD_TIMEOUT', timeoutMs }, `the DHT gave nothing within ${timeoutMs} ms`)
+        return timedOut(timeoutMs)
       },
       end: () => {
         // The signal is not aborted: leaving a walk ends its requests, and all others have been waited for.
@@ -152,7 +152,9 @@ export class Walker {
     try {
       for await (const answer of this.walk(key, 'FIND_NODE', { signal: shared })) answers.push(answer)
     } catch (error) {
-      if (answers.length === 0 || !shared.aborted) throw error
+      if (!shared.aborted) throw error
+      // It is kad-dht's own error that comes here, which says nothing of the time.
+      if (answers.length === 0) throw signal.aborted ? error : timedOut(this.#timeoutMs)
     } finally {
       cancel()
     }
@@ -162,6 +164,10 @@ export class Walker {
       .sort((a, b) => compareDistance(point, a.at, b.at))
       .map(({ answer }) => answer)
   }
+}
+
+function timedOut(timeoutMs: number): KadError {
+  return new KadError({ code: 'KAD_TIMEOUT', timeoutMs }, `the DHT gave nothing within ${timeoutMs} ms`)
 }
 
 type Named = {

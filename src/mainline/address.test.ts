@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { isIPv4 } from 'node:net'
 import { test } from 'node:test'
+import * as fc from 'fast-check'
 import { seededRandom, toHex } from '#base'
 import {
   compactContacts,
@@ -26,8 +28,20 @@ test('addresses have one textual form (RFC 5952)', () => {
     ['::ffff:1.2.3.4', '::ffff:102:304'],
   ]
   for (const [given, form] of forms) assert.equal(formatIp(ipBytes(given) ?? new Uint8Array()), form)
-  for (const wrong of ['', '1.2.3', '1.2.3.256', 'name', '1::2::3', ':::', 'fe80::g'])
+  for (const wrong of ['', '1.2.3', '1.2.3.256', 'name', '1::2::3', ':::', 'fe80::g', '1.2.3.4.5', '1..2.3', '1.2.3.'])
     assert.equal(ipBytes(wrong), undefined)
+})
+
+test('what is an IPv4 address is what Node takes for one', () => {
+  const part = fc.oneof(fc.nat(300).map(String), fc.constantFrom('', '00', '01', '0', '-1', '1e1', ' 1', '0x1', '1000'))
+  const parts = fc.array(part, { minLength: 3, maxLength: 5 })
+  fc.assert(
+    fc.property(parts, fc.constantFrom('.', ',', '..'), (numbers, separator) => {
+      const text = numbers.join(separator)
+      assert.deepEqual(ipBytes(text), isIPv4(text) ? Uint8Array.from(text.split('.'), Number) : undefined)
+    }),
+    { seed: 12, numRuns: 1_000 },
+  )
 })
 
 test('endpoints and contacts keep what they are through their compact form', () => {

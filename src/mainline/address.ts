@@ -2,7 +2,7 @@
  * IP addresses and ports as KRPC carries them: 4 or 16 bytes and two for the port. Hosts are kept as text in one form
  * only, so that equal texts are equal addresses.
  */
-import { isIPv4, isIPv6 } from 'node:net'
+import { isIPv6 } from 'node:net'
 import { concatBytes } from '#base'
 import type { Contact, Endpoint, Family } from './types.ts'
 
@@ -11,10 +11,12 @@ export const ID_BYTES = 20
 
 const IPV4_BYTES = 4
 const IPV6_BYTES = 16
+/** Characters of the longest IPv4 address. */
+const IPV4_TEXT_MAX = 15
+const [CODE_0, CODE_9, CODE_DOT] = [48, 57, 46]
 const PORT_BYTES = 2
 /** Of IPv6, what one site gets at most as a rule (RFC 6177); what lies within is cheap to whoever has it. */
 const IPV6_SITE_BYTES = 6
-const IPV4_PREFIX_BYTES = 3
 
 export function familyOf(endpoint: { readonly host: string }): Family {
   return endpoint.host.includes(':') ? 6 : 4
@@ -27,7 +29,8 @@ export function keyOf(endpoint: Endpoint): string {
 
 /** 4 or 16 bytes; undefined for what is no IP address. A zone (`%eth0`) is left out. */
 export function ipBytes(host: string): Uint8Array<ArrayBuffer> | undefined {
-  if (isIPv4(host)) return Uint8Array.from(host.split('.'), Number)
+  const ipv4 = ipv4Bytes(host)
+  if (ipv4 !== undefined) return ipv4
   const plain = host.split('%')[0] ?? ''
   if (!isIPv6(plain)) return undefined
   const dotted = /^(.*:)(\d+\.\d+\.\d+\.\d+)$/.exec(plain)
@@ -100,7 +103,8 @@ export function decodeCompactContacts(bytes: Uint8Array, family: Family): Contac
 /** What limits on prefixes count by: IPv4 /24, IPv6 /48. */
 export function prefixOf(host: string): string {
   const bytes = ipBytes(host) ?? new Uint8Array()
-  return bytes.subarray(0, bytes.byteLength === IPV4_BYTES ? IPV4_PREFIX_BYTES : IPV6_SITE_BYTES).join('.')
+  if (bytes.byteLength === IPV4_BYTES) return host.slice(0, host.lastIndexOf('.'))
+  return bytes.subarray(0, IPV6_SITE_BYTES).join('.')
 }
 
 /** What allowances count by: one IPv4 address, or one IPv6 /48, as one machine may have any number of IPv6 addresses. */
@@ -144,6 +148,30 @@ function scopeOfIpv6(bytes: Uint8Array): Scope {
   if ((a & 0xfe) === 0xfc || (a === 0xfe && b >> 6 === 2)) return 'private'
   // Only 2000::/3 is given out; the rest, mapped IPv4 addresses among it, would be a second name of something else.
   return a >> 5 === 1 ? 'public' : 'unusable'
+}
+
+/** Four numbers without idle zeros. Every datagram needs this several times, so it makes no texts on its way. */
+function ipv4Bytes(host: string): Uint8Array<ArrayBuffer> | undefined {
+  if (host.length > IPV4_TEXT_MAX) return undefined
+  const bytes = new Uint8Array(IPV4_BYTES)
+  let [index, value, digits] = [0, 0, 0]
+  for (let at = 0; at <= host.length; at++) {
+    const code = host.charCodeAt(at)
+    if (code >= CODE_0 && code <= CODE_9) {
+      if (digits > 0 && value === 0) return undefined
+      value = 10 * value + code - CODE_0
+      digits++
+      continue
+    }
+    const isEnd = at === host.length
+    if (digits === 0 || value > 0xff || (!isEnd && code !== CODE_DOT) || isEnd !== (index === IPV4_BYTES - 1)) {
+      return undefined
+    }
+    bytes[index++] = value
+    value = 0
+    digits = 0
+  }
+  return bytes
 }
 
 function groupsOf(text: string): number[] {

@@ -15,6 +15,7 @@ const WRONG = -1
 /** Digits of an integer that a double may hold exactly, and of a length that is looked at. */
 const INTEGER_DIGITS_MAX = 16
 const LENGTH_DIGITS_MAX = 7
+const SHORT_KEY_BYTES = 16
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
@@ -85,6 +86,11 @@ function walkDict(bytes: Uint8Array, from: number, depth: number): number {
 
 /** The library gives other names to keys that are not UTF-8, or that hold the sign for such bytes. */
 function decodeKey(bytes: Uint8Array): string | undefined {
+  // Nearly all keys are ASCII, and the decoder costs more than the key.
+  if (bytes.byteLength <= SHORT_KEY_BYTES && bytes.every(byte => byte < 0x80)) {
+    const key = String.fromCharCode(...bytes)
+    return isKey(key) ? key : undefined
+  }
   try {
     const key = utf8.decode(bytes)
     return isKey(key) ? key : undefined

@@ -25,8 +25,9 @@ export class ExternalAddress {
     this.#votes.set(voter, seenAs)
     const [oldest] = this.#votes.keys()
     if (this.#votes.size > ADDRESS_VOTES_MAX && oldest !== undefined) this.#votes.delete(oldest)
+    if (seenAs === this.#host) return false
     const agreeing = [...this.#votes.values()].filter(host => host === seenAs).length
-    if (agreeing < ADDRESS_VOTES_MIN || 2 * agreeing <= this.#votes.size || seenAs === this.#host) return false
+    if (agreeing < ADDRESS_VOTES_MIN || 2 * agreeing <= this.#votes.size) return false
     this.#host = seenAs
     return true
   }

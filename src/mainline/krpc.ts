@@ -12,6 +12,7 @@ import { decodeQueryBody, type QueryBody } from './query.ts'
 import type { BencodeValue, Contact, Endpoint, Family } from './types.ts'
 
 const ERROR_TEXT_BYTES_MAX = 256
+const [TYPE_QUERY, TYPE_RESPONSE, TYPE_ERROR] = [ascii('q'), ascii('r'), ascii('e')]
 
 export type KrpcQuery = {
   readonly kind: 'query'
@@ -111,7 +112,7 @@ export function encodeQuery(query: {
   readonly isReadOnly: boolean
 }): Uint8Array | undefined {
   const { transaction, method, args, isReadOnly } = query
-  const message = { a: args, q: ascii(method), t: transaction, y: ascii('q') }
+  const message = { a: args, q: ascii(method), t: transaction, y: TYPE_QUERY }
   return fitting(isReadOnly ? { ...message, ro: 1 } : message)
 }
 
@@ -122,7 +123,7 @@ export function encodeReply(
 ): Uint8Array | undefined {
   const { transaction, id, to } = head
   if (reply.kind === 'error') {
-    return fitting({ e: [reply.code, ascii(reply.text)], ip: compactEndpoint(to), t: transaction, y: ascii('e') })
+    return fitting({ e: [reply.code, ascii(reply.text)], ip: compactEndpoint(to), t: transaction, y: TYPE_ERROR })
   }
   const { contacts, peers, token, value, publicKey, signature, seq } = reply.fields
   const r: Record<string, BencodeValue> = { id }
@@ -134,7 +135,7 @@ export function encodeReply(
   if (publicKey !== undefined) r['k'] = publicKey
   if (signature !== undefined) r['sig'] = signature
   if (seq !== undefined) r['seq'] = seq
-  return fitting({ ip: compactEndpoint(to), r, t: transaction, y: ascii('r') })
+  return fitting({ ip: compactEndpoint(to), r, t: transaction, y: TYPE_RESPONSE })
 }
 
 function decodeQuery(fields: Fields, transaction: Uint8Array): KrpcQuery | KrpcWrong {

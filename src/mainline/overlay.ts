@@ -175,7 +175,14 @@ export class Overlay {
     this.#reply(reply, query.transaction, from)
     const contact = { ...from, id: query.id }
     if (query.isReadOnly || equalIds(query.id, this.#id) || this.#table.heard(contact)) return
-    if (this.isTrusted(contact) && this.#table.wants(contact)) this.consider(from)
+    const doubtful = this.#table.doubtfulFor(contact)
+    if (doubtful !== undefined) this.#doubt(doubtful)
+    else if (this.isTrusted(contact) && this.#table.wants(contact)) this.consider(from)
+  }
+
+  /** Asks a contact whether it is still there. Many may want its place: it is asked once for all of them. */
+  #doubt(contact: Contact): void {
+    if (!this.#transactions.isAsked(contact)) void this.query(contact, { method: 'ping', args: {}, id: contact.id })
   }
 
   #reply(reply: Reply, transaction: Uint8Array, to: Endpoint): void {
@@ -189,7 +196,7 @@ export class Overlay {
     if (equalIds(contact.id, this.#id)) return
     if (this.isTrusted(contact) && !this.#scopeFault(from.host)) {
       const doubtful = this.#table.answered(contact)
-      if (doubtful !== undefined) void this.query(doubtful, { method: 'ping', args: {}, id: doubtful.id })
+      if (doubtful !== undefined) this.#doubt(doubtful)
     }
     const { seenAs } = response
     if (seenAs === undefined || familyOf(seenAs) !== this.family) return

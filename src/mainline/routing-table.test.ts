@@ -87,13 +87,35 @@ describe('the routing table', () => {
     const clock = new ManualClock()
     const table = new RoutingTable({ clock }, OWN)
     table.answered(contact(1, 0))
-    table.answered(contact(2, 4))
+    const deepest = contact(2, 4)
+    table.answered(deepest)
     clock.advance(CONTACT_GOOD_MS)
     assert.deepEqual(
-      table.refreshTargets(random).map(target => sharedBits(OWN, target)),
+      [...table.refreshTargets(random)].map(target => sharedBits(OWN, target)),
       [0, 1, 2, 3, 4],
     )
-    assert.deepEqual(table.refreshTargets(random), [])
+    assert.deepEqual([...table.refreshTargets(random)], [])
+    clock.advance(CONTACT_GOOD_MS)
+    const bits: number[] = []
+    for (const target of table.refreshTargets(random)) {
+      bits.push(sharedBits(OWN, target))
+      // The look-up of the first one hears from the deepest bucket too.
+      table.answered(deepest)
+    }
+    assert.deepEqual(bits, [0, 1, 2, 3])
+  })
+
+  it('tells the nearest contacts in the order of their distance, whatever the target', () => {
+    const table = new RoutingTable({ clock: new ManualClock() }, OWN)
+    const contacts = Array.from({ length: 60 }, (_, i) => contact(i, i % 9))
+    for (const each of contacts) table.answered(each)
+    for (const each of contacts.slice(0, 20)) for (const _ of [1, 2]) table.failed(each)
+    const rest = table.contacts()
+    const targets = [OWN, ...Array.from({ length: 40 }, (_, i) => idSharing(OWN, i % 12, random))]
+    for (const target of targets) {
+      const sorted = rest.toSorted((a, b) => compareDistance(target, a.id, b.id))
+      for (const count of [1, 4, 8, 100]) assert.deepEqual(table.closest(target, count), sorted.slice(0, count))
+    }
   })
 
   it('stays within its bounds whatever happens to it', () => {

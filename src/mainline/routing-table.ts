@@ -44,6 +44,8 @@ export class RoutingTable {
   readonly #ownId: Uint8Array
   readonly #buckets: readonly Bucket[]
   readonly #prefixes: PrefixCount
+  /** No bucket from here on was ever filled. */
+  #depth = 0
   /** The id under which an endpoint is in the table. */
   readonly #idByEndpoint = new Map<string, string>()
 
@@ -97,6 +99,16 @@ export class RoutingTable {
     return bucket.entries.length < BUCKET_CONTACTS_MAX || bucket.entries.some(entry => !this.#isGood(entry))
   }
 
+  /**
+   * A stranger has asked us who has answered before and waits for a place: he need not be asked again.
+   * @returns a contact that should be asked, as its place is wanted
+   */
+  doubtfulFor(stranger: Contact): Contact | undefined {
+    const bucket = this.#bucketOf(stranger.id)
+    const isWaiting = bucket?.replacements.some(({ id, host }) => host === stranger.host && equalIds(id, stranger.id))
+    return isWaiting === true ? bucket?.entries.find(entry => !this.#isGood(entry))?.contact : undefined
+  }
+
   /** Somebody has asked us. @returns whether he is in the table */
   heard(contact: Contact): boolean {
     const entry = this.#find(contact)
@@ -131,11 +143,16 @@ export class RoutingTable {
 
   /** The nearest contacts that are not bad, nearest first. */
   closest(target: Uint8Array, count: number = BUCKET_CONTACTS_MAX): Contact[] {
-    return this.#entries()
-      .filter(({ failures }) => failures < CONTACT_FAILURES_MAX)
-      .map(({ contact }) => contact)
-      .sort((a, b) => compareDistance(target, a.id, b.id))
-      .slice(0, count)
+    const nearest: Contact[] = []
+    // Whoever shares more bits with the target is nearer, so that most buckets need not be looked at.
+    const shared = sharedBits(this.#ownId, target)
+    const deeper = this.#buckets.slice(shared + 1, this.#depth)
+    takeNearest(nearest, this.#buckets.slice(shared, shared + 1), { target, count })
+    takeNearest(nearest, deeper, { target, count })
+    for (let bits = Math.min(shared, this.#depth) - 1; bits >= 0 && nearest.length < count; bits--) {
+      takeNearest(nearest, this.#buckets.slice(bits, bits + 1), { target, count })
+    }
+    return nearest
   }
 
   /** Those that are bad, and stay until somebody takes their place. */
@@ -156,15 +173,19 @@ export class RoutingTable {
     return this.#entries().filter(entry => this.#isGood(entry)).length
   }
 
-  /** Ids to look up, one for each bucket that nothing has changed in for 15 minutes. Those count as changed now. */
-  refreshTargets(random: Random): Uint8Array[] {
-    const now = this.#clock.monotonic()
+  /**
+   * Ids to look up, one for each bucket that nothing has changed in for 15 minutes. Those count as changed then. Each is
+   * made when it is asked for: a look-up near us changes the deeper buckets too, which then need none of their own.
+   */
+  *refreshTargets(random: Random): Generator<Uint8Array, void, undefined> {
     const deepest = this.#buckets.findLastIndex(({ entries }) => entries.length > 0)
-    return this.#buckets.slice(0, deepest + 1).flatMap((bucket, bits) => {
-      if (now - bucket.changedAtMs < CONTACT_GOOD_MS) return []
+    for (let bits = 0; bits <= deepest; bits++) {
+      const bucket = this.#buckets[bits]
+      const now = this.#clock.monotonic()
+      if (bucket === undefined || now - bucket.changedAtMs < CONTACT_GOOD_MS) continue
       bucket.changedAtMs = now
-      return [idSharing(this.#ownId, bits, random)]
-    })
+      yield idSharing(this.#ownId, bits, random)
+    }
   }
 
   #add(bucket: Bucket, contact: Contact): Contact | undefined {
@@ -199,6 +220,7 @@ export class RoutingTable {
   }
 
   #insert(bucket: Bucket, contact: Contact): void {
+    this.#depth = Math.max(this.#depth, sharedBits(this.#ownId, contact.id) + 1)
     const now = this.#clock.monotonic()
     bucket.entries.push({ contact, answeredAtMs: now, heardAtMs: now, failures: 0 })
     bucket.changedAtMs = now
@@ -225,13 +247,28 @@ export class RoutingTable {
   }
 
   #entries(): Entry[] {
-    return this.#buckets.flatMap(({ entries }) => entries)
+    return this.#buckets.slice(0, this.#depth).flatMap(({ entries }) => entries)
   }
 
   /** None for our own id. */
   #bucketOf(id: Uint8Array): Bucket | undefined {
     return this.#buckets[sharedBits(this.#ownId, id)]
   }
+}
+
+/** Adds those that are not bad, nearest first, until there are so many. All that is there already is nearer. */
+function takeNearest(
+  nearest: Contact[],
+  buckets: readonly Bucket[],
+  { target, count }: { readonly target: Uint8Array; readonly count: number },
+): void {
+  if (nearest.length >= count) return
+  const contacts: Contact[] = []
+  for (const { entries } of buckets) {
+    for (const { contact, failures } of entries) if (failures < CONTACT_FAILURES_MAX) contacts.push(contact)
+  }
+  contacts.sort((a, b) => compareDistance(target, a.id, b.id))
+  nearest.push(...contacts.slice(0, count - nearest.length))
 }
 
 function moveToEnd(entries: Entry[], entry: Entry): void {

@@ -165,6 +165,12 @@ export const KAD_RECORD_LIFE_MS = 24 * 60 * 60_000
 /** How long the solution of a node's id puzzle is kept, in milliseconds. */
 export const PUZZLE_KEPT_MS = 365 * 24 * 60 * 60_000
 
+/** How long a start waits for the Mainline DHT to answer, in milliseconds. */
+export const MAINLINE_JOIN_MS = 3_000
+
+/** Time between two attempts to join the Mainline DHT where nobody of it is known, in milliseconds. */
+export const MAINLINE_REJOIN_MS = 60_000
+
 /** Contacts of the Mainline DHT that are kept for the next start. */
 export const MAINLINE_CONTACTS_KEPT = 32
 

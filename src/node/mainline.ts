@@ -1,8 +1,18 @@
 /** The node's place in the BitTorrent Mainline DHT, where its owner wants one. Contacts are kept over a restart. */
 import { z } from 'zod'
-import { type Clock, fromHex, type KeyValueStore, type Logger, type Random, toHex } from '#base'
+import {
+  type Clock,
+  fromHex,
+  type KeyValueStore,
+  type Logger,
+  messageOf,
+  type Random,
+  repeat,
+  toHex,
+  withDeadline,
+} from '#base'
 import { type Contact, createMainlineNode, createUdpSockets, type MainlineNode } from '#mainline'
-import { MAINLINE_CONTACTS_KEPT, MAINLINE_CONTACTS_KEPT_MS } from './limits.ts'
+import { MAINLINE_CONTACTS_KEPT, MAINLINE_CONTACTS_KEPT_MS, MAINLINE_JOIN_MS, MAINLINE_REJOIN_MS } from './limits.ts'
 import type { Stopper } from './stopper.ts'
 import type { MainlineConfig } from './types.ts'
 
@@ -20,7 +30,7 @@ const stored = z
   .array(z.tuple([z.string().regex(/^[0-9a-f]{40}$/), z.string().max(45), z.int().min(1).max(65_535)]))
   .max(MAINLINE_CONTACTS_KEPT)
 
-/** Resolves once the sockets are open; it joins beside. @throws MainlineError MAINLINE_LISTEN_FAILED */
+/** Resolves once it has joined, or soon: then it goes on trying beside. @throws MainlineError MAINLINE_LISTEN_FAILED */
 export async function startMainline(parts: MainlineParts, config: MainlineConfig): Promise<MainlineNode> {
   const { clock, store, stopper } = parts
   const log = parts.log.child('mainline')
@@ -34,10 +44,19 @@ export async function startMainline(parts: MainlineParts, config: MainlineConfig
     await node.stop()
   })
   node.addContacts(kept(store))
-  node.bootstrap(config.bootstrap, { signal: stopper.signal }).then(
-    contacts => log.info('joined the Mainline DHT', { contacts }),
-    () => log.warn('the Mainline DHT did not answer; it is joined when somebody does'),
-  )
+  const { signal } = stopper
+  const join = async (): Promise<void> => {
+    if (node.contacts().length > 0) return
+    try {
+      log.info('joined the Mainline DHT', { contacts: await node.bootstrap(config.bootstrap, { signal }) })
+    } catch (error) {
+      if (!signal.aborted) log.warn('the Mainline DHT does not answer; trying again', { error: messageOf(error) })
+    }
+  }
+  const joined = join()
+  void repeat(clock, join, { periodMs: MAINLINE_REJOIN_MS, signal })
+  const deadline = { what: 'joining the Mainline DHT', timeoutMs: MAINLINE_JOIN_MS }
+  await withDeadline(clock, deadline, () => joined).catch(() => undefined) // It goes on.
   return node
 }
 

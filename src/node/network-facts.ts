@@ -14,8 +14,15 @@ export type Finding = {
   readonly mainline: MainlineNode | undefined
 }
 
-export function networkFacts({ reach, kad, mainline, host }: Finding & { readonly host: Host }): NetworkFacts {
+export function networkFacts({
+  reach,
+  discovery,
+  kad,
+  mainline,
+  host,
+}: Finding & { readonly host: Host }): NetworkFacts {
   const { serving, held } = host.relay.status()
+  const { knownPeers, metPeers, exchanges, lastExchange } = discovery.status()
   const kadPeers = kad?.status().peers
   const families = mainline?.status().families
   const mainlineNodes = families?.reduce((sum, { goodContacts }) => sum + goodContacts, 0)
@@ -26,6 +33,13 @@ export function networkFacts({ reach, kad, mainline, host }: Finding & { readonl
       reservedAt: held.map(({ relay }) => relay),
       reservations: serving.reservations.length,
       circuits: serving.circuits.length,
+    },
+    discovery: {
+      knownPeers,
+      metPeers,
+      exchanges,
+      sentBytes: lastExchange?.sentBytes ?? 0,
+      receivedBytes: lastExchange?.receivedBytes ?? 0,
     },
     ...(kadPeers === undefined && mainlineNodes === undefined
       ? {}

@@ -11,12 +11,14 @@ export type MetadataParts = {
 }
 
 export function ownFacts({ host, reach, capabilities }: MetadataParts): OwnFacts {
-  const { external } = reach.status()
-  const isPublic = reach.type === 'public'
+  const { external, isLocalOnly } = reach.status()
+  // On one machine everybody can dial everybody: a swarm there is an internet of its own.
+  const isPublic = reach.type === 'public' || isLocalOnly
   const { serving, held } = host.relay.status()
   const relay = isPublic ? undefined : relayInUse(held, host.relay.addresses())
-  const outside = placeOf(external.filter(({ reach: is }) => is !== 'not').map(({ address }) => address))
   const inside = placeOf(host.listening())
+  const proved = placeOf(external.filter(({ reach: is }) => is !== 'not').map(({ address }) => address))
+  const outside = isLocalOnly ? inside : proved
   const plane = host.planePort === undefined ? {} : { plane: host.planePort }
   return {
     nodeType: isPublic ? 'public' : 'private',

@@ -64,6 +64,15 @@ export type NetworkFacts = {
     /** Circuits of others that run through this node. */
     readonly circuits: number
   }
+  readonly discovery?: {
+    /** Peers that are remembered, and of these the ones that this node has met. */
+    readonly knownPeers: number
+    readonly metPeers: number
+    readonly exchanges: number
+    /** Bytes of the last exchange of known peers, either way. */
+    readonly sentBytes: number
+    readonly receivedBytes: number
+  }
   readonly dht?: {
     /** Peers in the table of Kademlia. */
     readonly kadPeers?: number
