@@ -313,7 +313,6 @@ const NAT: Rows<NatFault> = {
 }
 
 const REACH: Rows<ReachFault> = {
-  REACH_NOT_PUBLIC: CONFLICT,
   REACH_DIAL_BACK_REFUSED: LOST,
 }
 

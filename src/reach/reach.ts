@@ -13,7 +13,6 @@ import { decodePlace, encodePlace, isPublicIp } from './address.ts'
 import { candidatesOf, type Evidence, externalOf, type Judged, transportsOf, typeOf } from './candidates.ts'
 import { DialBackClient } from './dial-back-client.ts'
 import { DialBackServer } from './dial-back-server.ts'
-import { ReachError } from './errors.ts'
 import { LOOK_MS, SETTLE_MS } from './limits.ts'
 import { Mappings, type WantedPort } from './mappings.ts'
 import { NatWatch } from './nat-watch.ts'
@@ -103,12 +102,6 @@ class ReachKeeper implements Reach {
   stop(): Promise<void> {
     this.#stopped ??= this.#stop()
     return this.#stopped
-  }
-
-  assertMayRelay(): void {
-    if (this.mayRelay) return
-    const sentence = 'this node is not known to be reachable from outside, so it does not relay for others'
-    throw new ReachError({ code: 'REACH_NOT_PUBLIC' }, sentence)
   }
 
   stunServers(): readonly Endpoint[] {

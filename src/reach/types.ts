@@ -66,8 +66,6 @@ export interface Reach {
   start(): void
   /** Takes back what was mapped, and ends everything. Idempotent; never rejects. */
   stop(): Promise<void>
-  /** @throws ReachError REACH_NOT_PUBLIC where this node may not relay for others */
-  assertMayRelay(): void
   /** STUN servers that are known: those of public peers and those that the owner has named. */
   stunServers(): readonly Endpoint[]
   /** Everything that people may want to know. */
