@@ -14,7 +14,8 @@ const HELP = `usage: npm run -s bench -- NAME --model FILE [options]
 
   engine      one engine process beside libllama with the same threads: decode and prefill
   protocol    the session beside bare libp2p streams between two processes: commands, stage steps, bulk
-  net         streams over TCP, QUIC, WebSocket and the data plane beside node:tls between two processes
+  net         streams over TCP, QUIC, WebSocket and the data plane beside node:tls between two processes;
+              look-ups in Kademlia and Mainline, 100 nodes each
   pipeline    stages in real processes on loopback beside one engine process: decode and time added per hop
 
   --model FILE    a GGUF file (protocol makes one of its own, net needs none)

@@ -33,7 +33,12 @@ type Swarm = {
 
 type Samples = { readonly hops: number[]; readonly ms: number[]; found: number; asked: number }
 type Both = { readonly get: Samples; readonly providers: Samples }
-type Published = { readonly value: string; readonly provided: Uint8Array; readonly providers: readonly KadNode[] }
+type Published = {
+  readonly owner: KadNode
+  readonly value: string
+  readonly provided: Uint8Array
+  readonly providers: readonly KadNode[]
+}
 
 export type KadSimOptions = SimOptions & {
   /** Look-ups of either kind for each rate. @default 60 */
@@ -89,6 +94,7 @@ async function passAnHour(
     await settle()
     for (let query = 0; query < lookups / STEPS; query++) await ask(swarm, keys, both)
   }
+  forget(swarm, keys)
   return {
     churn_percent: churnPercent,
     table_peers: median(swarm.nodes.map(node => node.kad.status().peers)),
@@ -130,9 +136,17 @@ async function publish(swarm: Swarm, count: number): Promise<readonly Published[
     const provided = sha256(new TextEncoder().encode(`provided ${at}`))
     const providers = [0, 1, 2].flatMap(n => swarm.nodes[(i * 7 + n * 31) % swarm.nodes.length] ?? [])
     for (const provider of providers) await provider.kad.provide(provided)
-    published.push({ value: key, provided, providers })
+    published.push({ owner, value: key, provided, providers })
   }
   return published
+}
+
+/** What one rate has put shall not be announced again during the next one. */
+function forget(swarm: Swarm, keys: readonly Published[]): void {
+  for (const { owner, value, provided, providers } of keys) {
+    if (swarm.nodes.includes(owner)) owner.kad.forget(value)
+    for (const provider of providers) if (swarm.nodes.includes(provider)) provider.kad.forget(provided)
+  }
 }
 
 async function ask(swarm: Swarm, keys: readonly Published[], { get, providers }: Both): Promise<void> {

@@ -6,7 +6,15 @@ import { sha256 } from '#crypto'
 import { createNodeIdentity } from '#identity'
 import { type KadNode, type KadNodeOptions, startKadNode } from '../../test/support/kad-nodes.ts'
 import { createMemoryFabric, type MemoryFabric } from '../../test/support/memory-libp2p.ts'
-import { BOOTSTRAP_WAIT_MS, PROVIDER_LIFE_MS, REPUBLISH_MS, RESTORED_DELAY_MS, UPKEEP_MS } from './limits.ts'
+import {
+  BOOTSTRAP_WAIT_MS,
+  OPERATION_MS,
+  PROVIDER_LIFE_MS,
+  REPUBLISH_MS,
+  RESTORED_DELAY_MS,
+  UPKEEP_MS,
+  WALK_PERCENT_MAX,
+} from './limits.ts'
 import { createMemoryStore } from './memory-store.ts'
 import { recordKey } from './record.ts'
 
@@ -208,6 +216,17 @@ test('an operation says what it lacks: peers, a quorum, a key, a running node', 
   await alone.stop()
   await assert.rejects(alone.kad.get(recordKey('peer', other.peer)), { code: 'KAD_STOPPED' })
   assert.equal(alone.kad.status().isRunning, false)
+})
+
+test('a search for close peers that hears of nobody in its share of the time says so', async t => {
+  const b = bench(t, 41)
+  // Until a node has looked for its own neighbours, kad-dht lets all other searches wait.
+  const [waiting, other] = [await b.node(1, { kad: { selfLookupDelayMs: 600_000 } }), await b.node(2)]
+  await waiting.kad.bootstrap(other.addresses)
+  const late = assert.rejects(waiting.kad.closestPeers('somewhere'), { code: 'KAD_TIMEOUT' })
+  await until('it has begun', () => waiting.kad.status().operations === 1)
+  b.clock.advance((OPERATION_MS * WALK_PERCENT_MAX) / 100)
+  await late
 })
 
 test('a client asks and is not asked', async t => {
