@@ -10,8 +10,11 @@ import { ReceiveQueue } from '../receive-queue.ts'
 import type { NetSettings } from '../settings.ts'
 import { END_SEGMENT, segmentHeader, SegmentReader } from './segments.ts'
 
-/** Up to here copying header and bytes together is cheaper than a TLS record of its own for the header. */
-const WHOLE_BYTES_MAX = 64 * 1024
+/**
+ * Up to here copying header and bytes together is cheaper than a TLS record of its own for the header, which costs the
+ * reader a wake-up too: a piece of 64 KiB with the headers before it is copied.
+ */
+const WHOLE_BYTES_MAX = 80 * 1024
 
 export type PlaneStreamOptions = {
   /** After its handshake. It belongs to the stream from now on. */
