@@ -44,6 +44,21 @@ test('addresses of every transport are taken, a mode that does not exist and a p
   await assert.rejects(configOf('--transport', 'sctp'), { code: 'commander.invalidArgument' })
 })
 
+test('--turn reads an account of a file, and refuses what is none', async t => {
+  const directory = await mkdtemp(join(tmpdir(), 'koinon-'))
+  t.after(() => rm(directory, { recursive: true }))
+  const file = join(directory, 'turn.json')
+  await writeFile(file, '{"server":"turn.example.org:3479","username":"u","password":"p"}')
+  const expected = { host: 'turn.example.org', port: 3479, username: 'u', password: 'p' }
+  assert.deepEqual((await configOf('--turn', file)).turn, expected)
+  for (const text of ['{}', '{"server":"x","username":"","password":"p"}', '[]', '{']) {
+    await writeFile(file, text)
+    await assert.rejects(configOf('--turn', file), { code: 'CLI_USAGE' })
+  }
+  await writeFile(file, '{"server":"no server","username":"u","password":"p"}')
+  await assert.rejects(configOf('--turn', file), { code: 'commander.invalidArgument' })
+})
+
 test('--net-config reads settings, and refuses what it does not know before anything starts', async t => {
   const directory = await mkdtemp(join(tmpdir(), 'koinon-'))
   t.after(() => rm(directory, { recursive: true }))

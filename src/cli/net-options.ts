@@ -1,6 +1,7 @@
 /** The options of `up` that say how the node reaches others, and whom. */
 import { readFileSync, statSync } from 'node:fs'
 import { type Command, Option } from 'commander'
+import { z } from 'zod'
 import { messageOf } from '#base'
 import type { NodeConfig } from '#node'
 import type { RelayMode } from '#wire'
@@ -32,6 +33,7 @@ export type NetFlags = {
   readonly mapPorts: boolean
   readonly stun?: readonly StunName[]
   readonly external?: readonly string[]
+  readonly turn?: string
   readonly dht: boolean
   readonly mainline?: number
   readonly mainlineBootstrap?: readonly StunName[]
@@ -39,6 +41,12 @@ export type NetFlags = {
   readonly allow?: readonly string[]
   readonly netConfig?: string
 }
+
+const turnSchema = z.strictObject({
+  server: z.string().max(260),
+  username: z.string().min(1).max(500),
+  password: z.string().min(1).max(500),
+})
 
 /** Where `--port` listens when no number follows. */
 const PORT_DEFAULT = 30_906
@@ -90,6 +98,10 @@ export function addNetOptions(command: Command): Command {
     )
     .option('--external <address>', 'peers outside reach this node here (repeatable)', collect(parseMultiaddr))
     .option('--stun <host:port>', 'ask this server, too, what the NAT does (repeatable)', collect(parseStun))
+    .option(
+      '--turn <file>',
+      'a TURN server for paths that no NAT allows: JSON with "server" (HOST:PORT), "username" and "password"',
+    )
     .addOption(
       new Option('--dht <on|off>', 'find nodes and services through a DHT of the nodes of the swarm')
         .argParser(parseSwitch)
@@ -116,7 +128,7 @@ type NetConfig = Required<
     'peers' | 'listen' | 'planePort' | 'transport' | 'allow' | 'relay' | 'mapPorts' | 'stun' | 'external' | 'dht'
   >
 > &
-  Pick<NodeConfig, 'settings' | 'region' | 'mainline' | 'topic'>
+  Pick<NodeConfig, 'settings' | 'region' | 'mainline' | 'topic' | 'turn'>
 
 /** The parts of a node's configuration that these options decide. @throws CliError CLI_USAGE; NetError NET_SETTINGS_INVALID */
 export async function netConfig(flags: NetFlags): Promise<NetConfig> {
@@ -131,6 +143,7 @@ export async function netConfig(flags: NetFlags): Promise<NetConfig> {
     mapPorts: flags.mapPorts,
     stun: flags.stun ?? [],
     external: flags.external ?? [],
+    ...(flags.turn === undefined ? {} : { turn: readTurn(flags.turn) }),
     dht: flags.dht,
     ...mainlineConfig(flags),
     ...(flags.topic === undefined ? {} : { topic: flags.topic }),
@@ -164,6 +177,17 @@ function listenAddresses({ transport, port }: NetFlags): readonly string[] {
   ]
 }
 
+/** In a file, and not among the arguments, which others can see. */
+function readTurn(file: string): NonNullable<NodeConfig['turn']> {
+  const given = turnSchema.safeParse(readJson(file))
+  if (given.success) {
+    const { server, ...account } = given.data
+    return { ...parseStun(server), ...account }
+  }
+  const [issue] = given.error.issues
+  throw usageError(`${file} names no TURN server: ${issue?.path.join('.') ?? ''} ${issue?.message ?? ''}`.trim())
+}
+
 async function readSettings(file: string): Promise<NodeConfig['settings']> {
   const given = readJson(file)
   // Checked before anything is started. The module brings libp2p along, which other commands do without.
@@ -177,6 +201,6 @@ function readJson(file: string): unknown {
     if (statSync(file).size > NET_CONFIG_BYTES_MAX) throw new Error('it is too large')
     return JSON.parse(readFileSync(file, 'utf8'))
   } catch (error) {
-    throw usageError(`the settings of the network cannot be read from ${file}: ${messageOf(error)}`)
+    throw usageError(`${file} cannot be read: ${messageOf(error)}`)
   }
 }

@@ -18,6 +18,7 @@ import type { OwnStage } from './own-stage.ts'
 import { createPunchTools } from './punch-tools.ts'
 import { createPeerGuard } from './peer-guard.ts'
 import { PeerWatch } from './peer-watch.ts'
+import { resolveName } from './reach.ts'
 import { holdStages } from './stage-holds.ts'
 import type { Stopper } from './stopper.ts'
 import { SwarmView } from './swarm-view.ts'
@@ -145,7 +146,7 @@ async function createGuardedHost(
       memory: { sessions, peerKeys, replay, audit },
       guard,
       isPublic: () => isPublic(late.reach),
-      punch: createPunchTools({ clock, random, log }, () => late.reach),
+      punch: createPunchTools({ clock, random, log, reach: () => late.reach, resolve: resolveName }, config.turn),
     },
     {
       ...config,

@@ -52,7 +52,7 @@ export function survey(
 }
 
 /** IPv4 alone: there is no NAT for the other. */
-async function resolveName(name: string): Promise<string | undefined> {
+export async function resolveName(name: string): Promise<string | undefined> {
   // A name that is not known now may be later; whoever asks tries again.
   const found = await lookup(name, { family: 4 }).catch(() => undefined)
   return found?.address

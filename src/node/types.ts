@@ -27,6 +27,15 @@ export type LayerChoice =
   /** Wait until this many nodes (with this one) are there, then share the layers out. `nodes` 1: take what is missing now. */
   | { readonly kind: 'auto'; readonly nodes: number }
 
+/** A server that passes datagrams on for those who have an account there (RFC 8656). */
+export type TurnConfig = {
+  /** A name or an IP address. */
+  readonly host: string
+  readonly port: number
+  readonly username: string
+  readonly password: string
+}
+
 export type MainlineConfig = {
   /** IP addresses to bind UDP sockets at, at most one of each family. */
   readonly hosts: readonly string[]
@@ -60,6 +69,8 @@ export type NodeConfig = {
   readonly mapPorts?: boolean
   /** STUN servers beside those of peers. */
   readonly stun?: readonly StunName[]
+  /** For direct connections by UDP through NATs that allow no other. @default none */
+  readonly turn?: TurnConfig
   /** Multiaddrs at which this node can be reached from outside, as its owner says. */
   readonly external?: readonly string[]
   /** Kademlia among the nodes of the swarm. @default true */

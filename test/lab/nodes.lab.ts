@@ -3,11 +3,14 @@
  * What the lab's theory says of TCP and UDP (docs/guides/lab.md) is what the nodes must reach.
  */
 import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import type { PeerSummary } from '#wire'
 import { until } from '../../tools/swarm.ts'
-import { type LabNode, NODE_PORT, startLabNode } from './koinon-node.ts'
-import { createLab, type Lab, labUnavailable, NAT_KINDS, type NatKind, type SiteHost } from './lab.ts'
+import { turnServerMissing } from '../support/turn-server.ts'
+import { labDataDir, type LabNode, NODE_PORT, startLabNode } from './koinon-node.ts'
+import { createLab, type Host, type Lab, labUnavailable, NAT_KINDS, type NatKind, type SiteHost } from './lab.ts'
 import { expectedTcp, expectedUdp } from './punch.ts'
 
 /** One way, on one side of each pair: calls cross on their way, as they do between real places. */
@@ -59,6 +62,26 @@ describe('nodes behind NATs', { skip: labUnavailable() ?? false }, () => {
     assert.deepEqual(faults, [])
   })
 
+  const skip = turnServerMissing()
+  it('come to a UDP path by a TURN server where no NAT allows one', { timeout: 5 * 60_000, skip }, async t => {
+    const server = await lab.publicHost('turn')
+    const directory = await labDataDir(t)
+    lab.run(server, turnArguments(server, directory))
+    const file = join(directory, 'turn.json')
+    await writeFile(file, JSON.stringify({ server: `${server.ipv4}:3478`, username: 'koinon', password: 'secret' }))
+    const [left, right] = [hosts.get('symmetric left'), hosts.get('symmetric right')]
+    assert(left !== undefined && right !== undefined)
+    const options = { args: ['--peer', relay.address, '--turn', file], env: SECRETS }
+    const [first, second] = await Promise.all([
+      startLabNode(lab, left, { ...options, listen: listenOf(left) }),
+      startLabNode(lab, right, { ...options, listen: listenOf(right) }),
+    ])
+    const isOverUdp = async (): Promise<true | undefined> =>
+      (await peerOf(first, second))?.path.kind === 'ice' ? true : undefined
+    await until(isOverUdp, { what: 'a path by TURN', timeoutMs: DIRECT_MS_MAX })
+    await Promise.all([first.kill(), second.kill()])
+  })
+
   async function meet(a: NatKind, b: NatKind): Promise<Outcome> {
     const [left, right] = [hosts.get(`${a} left`), hosts.get(`${b} right`)]
     assert(left !== undefined && right !== undefined)
@@ -83,6 +106,14 @@ describe('nodes behind NATs', { skip: labUnavailable() ?? false }, () => {
     return { path: `${last.path.kind} ${last.path.transport}`, meetMs, directMs }
   }
 })
+
+/** An open relay for one account, which is what coturn is for. */
+function turnArguments({ ipv4 = '' }: Host, directory: string): string[] {
+  const listening = ['-n', '--listening-ip', ipv4, '--relay-ip', ipv4, '--listening-port', '3478', '--no-tls', '--no-dtls']
+  const account = ['--lt-cred-mech', '--user', 'koinon:secret', '--realm', 'koinon', '--no-cli', '--log-file', 'stdout']
+  const files = [`--pidfile=${join(directory, 'pid')}`, `--userdb=${join(directory, 'turndb')}`]
+  return ['turnserver', ...listening, ...account, ...files]
+}
 
 const SECRETS = { KOINON_SWARM_SECRET: SECRET }
 
