@@ -40,6 +40,11 @@ describe('node / id puzzles', () => {
     const again = await ownPuzzle(deps, id, { signal })
     const publicKey = publicKeyOfPeer(id)
     assert.ok(again !== undefined && publicKey !== undefined)
-    assert.ok(verifyPuzzle(publicKey, Uint8Array.from(again.match(/../g) ?? [], digits => Number.parseInt(digits, 16))))
+    assert.ok(
+      verifyPuzzle(
+        publicKey,
+        Uint8Array.from(again.match(/../g) ?? [], digits => Number.parseInt(digits, 16)),
+      ),
+    )
   })
 })

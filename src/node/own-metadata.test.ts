@@ -3,7 +3,10 @@ import { describe, it } from 'node:test'
 import type { RelayStatus, ReachReport } from '#wire'
 import { type MetadataParts, ownFacts } from './own-metadata.ts'
 
-const [SELF, RELAY] = ['12D3KooWJNndPqQahSd7nSot5y1bUSbhqg5LiJJzPEgLv1MzqKGu', '12D3KooWC7sXbuA1GwfPk2upNL8ePxSWaMfsEBDB41ShHnB15Q5q']
+const [SELF, RELAY] = [
+  '12D3KooWJNndPqQahSd7nSot5y1bUSbhqg5LiJJzPEgLv1MzqKGu',
+  '12D3KooWC7sXbuA1GwfPk2upNL8ePxSWaMfsEBDB41ShHnB15Q5q',
+]
 const INSIDE = [`/ip4/192.168.1.5/tcp/4001/p2p/${SELF}`, `/ip4/192.168.1.5/udp/4001/quic-v1/p2p/${SELF}`]
 const CIRCUIT = `/ip4/192.0.2.9/tcp/4001/p2p/${RELAY}/p2p-circuit/p2p/${SELF}`
 

@@ -30,7 +30,11 @@ export function createPunchTools({ reach, resolve, ...deps }: PunchParts, turn: 
     natKind: () => (turn === undefined ? (reach()?.status().nat.kind ?? 'unknown') : 'unknown'),
     createIce: async role => {
       const server = await account()
-      const options = { role, stunServers: reach()?.stunServers() ?? [], ...(server === undefined ? {} : { turn: server }) }
+      const options = {
+        role,
+        stunServers: reach()?.stunServers() ?? [],
+        ...(server === undefined ? {} : { turn: server }),
+      }
       return createIceAgent({ ...deps, log, openUdp }, options)
     },
   }

@@ -109,7 +109,17 @@ describe('nodes behind NATs', { skip: labUnavailable() ?? false }, () => {
 
 /** An open relay for one account, which is what coturn is for. */
 function turnArguments({ ipv4 = '' }: Host, directory: string): string[] {
-  const listening = ['-n', '--listening-ip', ipv4, '--relay-ip', ipv4, '--listening-port', '3478', '--no-tls', '--no-dtls']
+  const listening = [
+    '-n',
+    '--listening-ip',
+    ipv4,
+    '--relay-ip',
+    ipv4,
+    '--listening-port',
+    '3478',
+    '--no-tls',
+    '--no-dtls',
+  ]
   const account = ['--lt-cred-mech', '--user', 'koinon:secret', '--realm', 'koinon', '--no-cli', '--log-file', 'stdout']
   const files = [`--pidfile=${join(directory, 'pid')}`, `--userdb=${join(directory, 'turndb')}`]
   return ['turnserver', ...listening, ...account, ...files]
