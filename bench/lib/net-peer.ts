@@ -15,6 +15,7 @@ import { createNode, type Node } from '../../src/net/libp2p.ts'
 import { hostDeps } from '../../test/support/net-hosts.ts'
 import { ByteReader } from './byte-reader.ts'
 import type { Way } from './raw-stream.ts'
+import { SELF_SIGNED } from '../../test/support/self-signed.ts'
 
 export const NET_PROTOCOL = '/koinon-bench/net/1'
 /** First byte of a stream: what it is for. After it the size of a request and of its answer, four bytes. */
@@ -28,25 +29,6 @@ export type NetFacts = {
   readonly ws: string
   readonly host: string
   readonly tlsPort: number
-}
-
-/** Of nobody, for `node:tls`: P-256, made with openssl, good for a hundred years. */
-const SELF_SIGNED = {
-  key: `-----BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg8x5k87GGt0Y9BzMo
-0xCdvjOxhYwvxoN22dms6p2yHtGhRANCAASXO3abeVfW3oz1RLWdFGrxBMB0maTB
-yk1uuXuXanyDUDcdUBez/qIMfZI27USn5zBs0tIa7F5B+nQQ8nGhQcdo
------END PRIVATE KEY-----`,
-  cert: `-----BEGIN CERTIFICATE-----
-MIIBeTCCAR+gAwIBAgIULk8PvtCw77Y6VDHdtTs8e7qtdjowCgYIKoZIzj0EAwIw
-ETEPMA0GA1UEAwwGbm9ib2R5MCAXDTI2MTEyMTE4Mzg1NVoYDzIxMjYxMDI4MTgz
-ODU1WjARMQ8wDQYDVQQDDAZub2JvZHkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC
-AASXO3abeVfW3oz1RLWdFGrxBMB0maTByk1uuXuXanyDUDcdUBez/qIMfZI27USn
-5zBs0tIa7F5B+nQQ8nGhQcdoo1MwUTAdBgNVHQ4EFgQUa/B8dZbiH7nEwDN9cqIv
-2kdbbpQwHwYDVR0jBBgwFoAUa/B8dZbiH7nEwDN9cqIv2kdbbpQwDwYDVR0TAQH/
-BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiEAxgMnesG6WvqzmdkM84MwHPnDJcFG
-lu8NvHZuGne4VeECIB9h5FaM9HyT6/bp9uoY2VE0kkVf1Pin2/5dVk9ufPCw
------END CERTIFICATE-----`,
 }
 
 /** A node below sessions, over one transport. */

@@ -4,7 +4,7 @@ import { type Command, Option } from 'commander'
 import { z } from 'zod'
 import { messageOf } from '#base'
 import type { NodeConfig } from '#node'
-import type { RelayMode } from '#wire'
+import { isOfThisMachine, type RelayMode } from '#wire'
 import type { StunName } from '#reach'
 import { usageError } from './errors.ts'
 import { NET_CONFIG_BYTES_MAX } from './limits.ts'
@@ -159,7 +159,7 @@ function mainlineConfig(flags: NetFlags): Pick<NodeConfig, 'mainline'> {
     if (mainlineBootstrap !== undefined) throw usageError('--mainline-bootstrap needs --mainline')
     return {}
   }
-  const isLocal = listen.length > 0 && listen.every(address => /^\/ip(?:4\/127\.|6\/::1\/)/.test(address))
+  const isLocal = listen.length > 0 && listen.every(isOfThisMachine)
   const bootstrap = mainlineBootstrap?.map(nameText) ?? MAINLINE_ROUTERS
   return { mainline: { port, hosts: isLocal ? ['127.0.0.1'] : ['0.0.0.0', '::'], bootstrap } }
 }

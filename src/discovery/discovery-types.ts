@@ -2,6 +2,7 @@
 import type { Clock, Logger, Random } from '#base'
 import type { KeyProvider } from '#identity'
 import type { MainlineNode } from '#mainline'
+import type { KnownPeerStore } from '#storage'
 import type { DialPlan } from './dial-plan.ts'
 import type { PeerFault } from './errors.ts'
 import type { ExplorerOptions } from './explorer.ts'
@@ -14,7 +15,6 @@ import type {
   DiscoveryHost,
   FoundService,
   KadRecords,
-  KnownPeerStore,
   Service,
   ServiceQuery,
 } from './types.ts'

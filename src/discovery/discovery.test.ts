@@ -1,19 +1,19 @@
 /** Whole swarms in memory, on a clock of their own: who finds whom, what survives a restart, and what a day leaves behind. */
 import assert from 'node:assert/strict'
 import { describe, it, test } from 'node:test'
-import type { FoundService, KadRecords, KnownPeerStore } from '#discovery'
+import type { FoundService, KadRecords } from '#discovery'
 import { createMemorySwarm, identityOf, type MemorySwarm, type SwarmNode } from '../../test/support/discovery-swarm.ts'
-import type { StoredPeer } from './types.ts'
+import type { KnownPeerRow, KnownPeerStore } from '#storage'
 
 const SEED = 20_261_121
 const MODEL = 'ab'.repeat(32)
 const MINUTE_MS = 60_000
 
 class MemoryStore implements KnownPeerStore {
-  readonly rows = new Map<string, StoredPeer>()
+  readonly rows = new Map<string, KnownPeerRow>()
   #sequence: number | undefined
   load = () => [...this.rows.values()]
-  save = (row: StoredPeer): void => void this.rows.set(String(row.publicKey), row)
+  save = (row: KnownPeerRow): void => void this.rows.set(String(row.publicKey), row)
   remove = (publicKey: Uint8Array): void => void this.rows.delete(String(publicKey))
   sequence = () => this.#sequence
   setSequence(sequence: number): void {

@@ -12,7 +12,6 @@ export type {
   DiscoveryHost,
   FoundService,
   KadRecords,
-  KnownPeerStore,
   Service,
   ServiceQuery,
 } from './types.ts'

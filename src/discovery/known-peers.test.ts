@@ -5,7 +5,7 @@ import { ed25519Signer, peerOfPublicKey } from '#crypto'
 import { createPeerRecord } from '#identity'
 import { KnownPeers } from './known-peers.ts'
 import { MET_PEER_MS_MAX, TOLD_BY_ONE_MAX, TOLD_PEER_MS_MAX } from './limits.ts'
-import type { KnownPeerStore, StoredPeer } from './types.ts'
+import type { KnownPeerRow, KnownPeerStore } from '#storage'
 
 const NOW = 1_700_000_000_000
 const TOPIC = 'koinon-mesh'
@@ -13,9 +13,9 @@ const random = seededRandom(5)
 const key = (): Uint8Array => ed25519Signer(random.bytes(32)).publicKey
 
 class MemoryStore implements Pick<KnownPeerStore, 'load' | 'save' | 'touch' | 'remove'> {
-  readonly rows = new Map<string, StoredPeer>()
+  readonly rows = new Map<string, KnownPeerRow>()
   load = () => [...this.rows.values()]
-  save = (row: StoredPeer): void => void this.rows.set(String(row.publicKey), row)
+  save = (row: KnownPeerRow): void => void this.rows.set(String(row.publicKey), row)
   remove = (publicKey: Uint8Array): void => void this.rows.delete(String(publicKey))
   touch = (publicKey: Uint8Array, lastSeen: number): void => {
     const row = this.rows.get(String(publicKey))

@@ -9,7 +9,8 @@ import type { Clock } from '#base'
 import { peerOfPublicKey } from '#crypto'
 import { KNOWN_PEERS_MAX, MET_PEER_MS_MAX, TOLD_BY_ONE_MAX, TOLD_PEER_MS_MAX } from './limits.ts'
 import { openRecord, type VerifiedRecord } from './records.ts'
-import type { KnownPeerStore, PeerSource, StoredPeer } from './types.ts'
+import type { KnownPeerRow, KnownPeerStore } from '#storage'
+import type { PeerSource } from './types.ts'
 
 export type KnownPeersDeps = {
   readonly clock: Clock
@@ -31,7 +32,7 @@ export type KnownPeersOptions = {
 }
 
 /** A peer's row, with what follows from it. */
-export type KnownPeer = Omit<StoredPeer, 'record'> & {
+export type KnownPeer = Omit<KnownPeerRow, 'record'> & {
   /** Peer id. */
   readonly peer: string
   /** The newest that the peer has signed. It may have expired. */
@@ -224,14 +225,14 @@ function newestRecord(known: KnownPeer | undefined, record: VerifiedRecord | und
 }
 
 /** A row of the store: its record is checked again, since somebody may have edited the file. */
-function fromStore({ record: bytes, ...row }: StoredPeer, now: number): KnownPeer {
+function fromStore({ record: bytes, ...row }: KnownPeerRow, now: number): KnownPeer {
   const peer = peerOfPublicKey(row.publicKey)
   // One that has expired meanwhile still says where the peer was: a hint to dial, never passed on.
   const record = bytes === undefined ? undefined : openRecord(bytes, peer, [now, row.lastSeen, row.firstSeen])
   return { ...row, peer, ...(record === undefined || 'code' in record ? {} : { record }) }
 }
 
-function storedPart(row: KnownPeer): StoredPeer {
+function storedPart(row: KnownPeer): KnownPeerRow {
   const { publicKey, dhtNodeId, isRelay, topic, source, firstSeen, lastSeen, record } = row
   return {
     publicKey,

@@ -3,7 +3,7 @@ import { type CancelTimer, type Clock, KoinonError, type Logger, messageOf, with
 import { PUBLISH_MS_MAX } from './limits.ts'
 import type { MetadataNetwork } from './metadata-network.ts'
 import { type OwnFacts, PublishPlan, type PublishOptions, type PublishState } from './publish-state.ts'
-import type { KnownPeerStore } from './types.ts'
+import type { KnownPeerStore } from '#storage'
 
 export type MetadataPublisherDeps = {
   readonly clock: Clock

@@ -1,5 +1,6 @@
 /** What discovery needs of others, and what it gives to them. */
 import type { ByteStream, LayerRange } from '#base'
+import type { KnownPeerRow } from '#storage'
 import type { ProtocolId } from '#wire'
 import type { PeerFault } from './errors.ts'
 
@@ -45,38 +46,7 @@ export interface KadRecords {
 }
 
 /** How we know of a peer: from itself, from another peer, or from an earlier life of ours with the first of these. */
-export type PeerSource = 'identity_exchange' | 'peer_exchange'
-
-/** A row of known peers. Peer id and stable id follow from the key. */
-export type StoredPeer = {
-  /** 32 bytes. */
-  readonly publicKey: Uint8Array
-  /** 20 bytes: where the peer is in the Mainline DHT. Its own word. */
-  readonly dhtNodeId?: Uint8Array
-  readonly isRelay: boolean
-  readonly topic: string
-  readonly source: PeerSource
-  /** Unix milliseconds. */
-  readonly firstSeen: number
-  /** Unix milliseconds: when somebody was last connected to it. */
-  readonly lastSeen: number
-  /** The newest signed peer record. */
-  readonly record?: Uint8Array
-}
-
-/** Where known peers outlive a restart. Never throws. */
-export interface KnownPeerStore {
-  /** The last seen first. */
-  load(): readonly StoredPeer[]
-  /** Inserts or replaces. */
-  save(peer: StoredPeer): void
-  /** A conflict that changes nothing but when the peer was last seen. */
-  touch(publicKey: Uint8Array, lastSeen: number): void
-  remove(publicKey: Uint8Array): void
-  /** The last number under which this node has published metadata. */
-  sequence(): number | undefined
-  setSequence(sequence: number): void
-}
+export type PeerSource = KnownPeerRow['source']
 
 /** A service that a peer announces: a stage of a model, or something else under a name. */
 export type Service = {

@@ -8,7 +8,7 @@ import type { MainlineNode } from '#mainline'
 import type { Host, HostServices, PeerGuard } from '#net'
 import type { Reach } from '#reach'
 import type { DataDir } from '#storage'
-import type { NodeOffer } from '#wire'
+import { isOfThisMachine, type NodeOffer } from '#wire'
 import { createKadRecords, KAD_KINDS } from './kad-records.ts'
 import { mayRoute, ownPuzzle } from './kad-puzzle.ts'
 import { PEERS_CROWDED } from './limits.ts'
@@ -145,7 +145,7 @@ function followPeers(host: Host, kad: Kad): void {
 function solvePuzzle(parts: DiscoveryParts, log: Logger): { puzzle?: string } {
   const { config, host, dataDir, stopper, kad } = parts
   const solved: { puzzle?: string } = {}
-  const isLocal = config.listen.every(address => /^\/ip(?:4\/127\.|6\/::1\/)/.test(address))
+  const isLocal = config.listen.every(isOfThisMachine)
   if (kad === undefined || config.secret !== undefined || isLocal) return solved
   void ownPuzzle({ ...parts, log, store: dataDir.kad }, host.id, { signal: stopper.signal }).then(puzzle => {
     if (puzzle !== undefined) solved.puzzle = puzzle

@@ -2,6 +2,7 @@
 import { type Clock, withDeadline } from '#base'
 import type { Host } from '#net'
 import { FIRST_DIAL_MS_MAX } from './limits.ts'
+import { isOfThisMachine } from '#wire'
 import type { NodeConfig } from './types.ts'
 
 /**
@@ -25,6 +26,6 @@ export async function dialOnce(
  */
 export function letsPeersMeet(config: Pick<NodeConfig, 'secret' | 'layers' | 'listen'>): boolean {
   const isSharing = config.layers.kind === 'auto' && config.layers.nodes > 1
-  const isLocal = config.listen.every(address => /^\/(?:ip4\/127\.|ip6\/::1\/)/.test(address))
+  const isLocal = config.listen.every(isOfThisMachine)
   return config.secret !== undefined || isSharing || isLocal
 }

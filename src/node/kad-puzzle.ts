@@ -6,13 +6,14 @@ import { type Clock, fromHex, type KeyValueStore, type Logger, messageOf, type R
 import { publicKeyOfPeer } from '#crypto'
 import { solvePuzzle, verifyPuzzle } from '#kad'
 import type { Peer } from '#net'
+import { isOfThisMachine } from '#wire'
 import { PUZZLE_KEPT_MS } from './limits.ts'
 
 const STORED = 'own/puzzle/'
 
 /** Whether a peer may be in the routing table. @param isClosed every peer has proved the swarm's secret */
 export function mayRoute(peer: Pick<Peer, 'id' | 'offer' | 'remoteAddress'>, isClosed: boolean): boolean {
-  if (isClosed || /^\/ip(?:4\/127\.|6\/::1\/)/.test(peer.remoteAddress ?? '')) return true
+  if (isClosed || isOfThisMachine(peer.remoteAddress ?? '')) return true
   const publicKey = publicKeyOfPeer(peer.id)
   const { puzzle } = peer.offer
   return publicKey !== undefined && puzzle !== undefined && verifyPuzzle(publicKey, fromHex(puzzle))

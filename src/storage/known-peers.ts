@@ -10,11 +10,11 @@ const PUBLIC_KEY_BYTES = 32
 const NODE_ID_BYTES = 20
 const SOURCES = ['identity_exchange', 'peer_exchange'] as const
 
-/** A row. */
+/** A row of known peers. Peer id and stable id follow from the key. */
 export type KnownPeerRow = {
   /** 32 bytes. */
   readonly publicKey: Uint8Array
-  /** 20 bytes. */
+  /** 20 bytes: where the peer is in the Mainline DHT. Its own word. */
   readonly dhtNodeId?: Uint8Array
   readonly isRelay: boolean
   readonly topic: string
@@ -22,7 +22,7 @@ export type KnownPeerRow = {
   readonly source: (typeof SOURCES)[number]
   /** Unix milliseconds. */
   readonly firstSeen: number
-  /** Unix milliseconds. */
+  /** Unix milliseconds: when somebody was last connected to it. */
   readonly lastSeen: number
   /** A signed peer record. Whoever reads it checks it again. */
   readonly record?: Uint8Array
