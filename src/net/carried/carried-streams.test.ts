@@ -6,6 +6,11 @@ import { CarriedWorld } from '../../../test/support/carried-world.ts'
 import { CARRIED_WINDOW_BYTES_MAX, CARRIED_WINDOW_MS } from '../limits.ts'
 import { refusalError } from '../refusals.ts'
 
+/** Dials and carriers in a row that come to nothing, of a stream that must survive. */
+const BAD_LUCK_MAX = 5
+/** A carrier that has carried so much has resumed its stream. */
+const RESUMPTION_BYTES = 100
+
 type Outcome = { bytes: Uint8Array[]; error?: unknown; isDone: boolean }
 
 /** Reads to the end. */
@@ -105,17 +110,48 @@ describe('net / carried streams', () => {
       const random = seededRandom(seed + round)
       const world = new CarriedWorld(random)
       const lossesMax = random.uint32() % 20
-      world.onDial = () => (random.uint32() % 3 === 0 ? new Error('not now') : undefined)
+      // Bad luck again and again would last longer than a stream waits, which is no fault of its own.
+      let badLuck = 0
+      const isUnlucky = (oneIn: number): boolean => {
+        badLuck = random.uint32() % oneIn === 0 && badLuck < BAD_LUCK_MAX ? badLuck + 1 : 0
+        return badLuck > 0
+      }
+      world.onDial = () => (isUnlucky(3) ? new Error('not now') : undefined)
       world.onCarrier = (carrier, index) => {
         if (index >= lossesMax) return
         const side = random.uint32() % 2 === 0 ? 'there' : 'back'
-        carrier.cutAfter[side] = random.uint32() % 4_000
-        if (random.uint32() % 5 === 0) setImmediate(() => world.part())
+        const isAtOnce = isUnlucky(5)
+        carrier.cutAfter[side] = (isAtOnce ? 0 : RESUMPTION_BYTES) + (random.uint32() % 4_000)
+        if (isAtOnce) setImmediate(() => world.part())
       }
       await exchange(world, random, 40_000)
       cuts += Math.min(world.carriers.length, lossesMax)
     }
     assert.ok(cuts > 500, `${cuts} cuts`)
+  })
+
+  it('are told how they ended, although the session was lost with the last word', async () => {
+    for (const seed of [3898, 3899, 3900, 3901]) {
+      for (let at = 0; at < 60; at++) {
+        const random = seededRandom(seed)
+        const world = new CarriedWorld(random)
+        const near = await world.open()
+        const ends = [settled(near.close()), reading(near)]
+        const carrier = world.carriers[0]
+        if (carrier !== undefined) carrier.cutAfter.back = at
+        await world.run(() => world.accepted.length > 0)
+        const far = world.accepted[0] as ByteStream
+        ends.push(settled(far.close()), reading(far))
+        await world.run(() => carrier?.isCut === true || ends.every(({ isDone }) => isDone))
+        world.part()
+        await world.run(() => ends.every(({ isDone }) => isDone))
+        assert.deepEqual(
+          ends.map(({ error }) => error),
+          [undefined, undefined, undefined, undefined],
+          `cut after ${at} bytes`,
+        )
+      }
+    }
   })
 
   it('move to a better path in the middle, and what was on its way comes once', async () => {

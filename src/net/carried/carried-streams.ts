@@ -53,6 +53,8 @@ type PeerStreams<S> = {
   readonly recovery: Recovery<S>
   /** It has left, and streams wait for its return. */
   isMissed: boolean
+  /** Set while nothing of it is here but how its streams have ended: stops the timer that forgets that. */
+  cancelForgetting: (() => void) | undefined
 }
 
 export class CarriedStreams<S extends CarrierSession> {
@@ -124,6 +126,7 @@ export class CarriedStreams<S extends CarrierSession> {
     const of = this.#peers.get(session.peer)
     if (of === undefined) return
     of.isMissed = false
+    of.cancelForgetting?.()
     of.recovery.wake()
     const rank = this.#deps.rankOf(session)
     for (const stream of of.streams.values()) {
@@ -158,6 +161,7 @@ export class CarriedStreams<S extends CarrierSession> {
     for (const carrier of this.#starting) carrier.abort()
     const peers = [...this.#peers.values()]
     for (const { streams } of peers) for (const stream of streams.values()) stream.abort(new Error('the host stops'))
+    for (const { cancelForgetting } of peers) cancelForgetting?.()
     await Promise.all(peers.map(({ recovery }) => recovery.settled()))
   }
 
@@ -243,6 +247,7 @@ export class CarriedStreams<S extends CarrierSession> {
       streams,
       ended: new Map<string, ResetReason>(),
       isMissed: false,
+      cancelForgetting: undefined,
       recovery: new Recovery<S>(
         { ...this.#deps, carrierOf: (bytes, session) => this.#carrier(bytes, session) },
         { peer, waiting },
@@ -297,7 +302,18 @@ export class CarriedStreams<S extends CarrierSession> {
     if (of === undefined || of.streams.size > 0) return
     const { isMissed } = of
     of.isMissed = false
-    if (this.#deps.sessionOf(peer) === undefined) this.#peers.delete(peer)
+    if (this.#deps.sessionOf(peer) === undefined) this.#forgetLater(peer, of)
     if (isMissed) this.#deps.onGone(peer)
+  }
+
+  /** The last word on a stream may be lost with the session: whoever comes back in time to ask still hears how it ended. */
+  #forgetLater(peer: string, of: PeerStreams<S>): void {
+    of.cancelForgetting?.()
+    const forget = (): void => {
+      if (of.streams.size === 0 && this.#deps.sessionOf(peer) === undefined) this.#peers.delete(peer)
+    }
+    const isFull = this.#peers.size > CARRIED_WAITING_MAX
+    if (this.#isStopped || isFull || of.ended.size === 0) forget()
+    else of.cancelForgetting = this.#deps.clock.after(CARRIED_WINDOW_MS, forget)
   }
 }
