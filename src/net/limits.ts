@@ -327,6 +327,9 @@ export const CARRIED_WAITING_MAX = 1_024
 /** Bytes that these hold in memory. */
 export const CARRIED_WAITING_BYTES_MAX = 256 * 1024 * 1024
 
+/** Peers with and without streams beyond which one that has left is forgotten at once, and how its streams have ended with it. */
+export const CARRIED_PEERS_REMEMBERED_MAX = 1_024
+
 /** Ended streams of one peer that are remembered, so that a late carrier for one hears how it ended. */
 export const CARRIED_ENDED_MAX = 256
 

@@ -4,9 +4,19 @@
  *
  * A stream is known by its peer and 16 random bytes. Only a session of that very peer can bring a carrier for it.
  */
-import { type ByteStream, type Clock, type Logger, type Random, StreamError, toHex, withDeadline } from '#base'
+import {
+  type ByteStream,
+  type CancelTimer,
+  type Clock,
+  type Logger,
+  type Random,
+  StreamError,
+  toHex,
+  withDeadline,
+} from '#base'
 import {
   CARRIED_ENDED_MAX,
+  CARRIED_PEERS_REMEMBERED_MAX,
   CARRIED_PER_PEER_MAX,
   CARRIED_START_MS_MAX,
   CARRIED_STARTING_MAX,
@@ -53,8 +63,8 @@ type PeerStreams<S> = {
   readonly recovery: Recovery<S>
   /** It has left, and streams wait for its return. */
   isMissed: boolean
-  /** Set while nothing of it is here but how its streams have ended: stops the timer that forgets that. */
-  cancelForgetting: (() => void) | undefined
+  /** Stops the timer that forgets how its streams have ended, where it has left and nothing else of it is here. */
+  cancelForgetting: CancelTimer | undefined
 }
 
 export class CarriedStreams<S extends CarrierSession> {
@@ -312,7 +322,7 @@ export class CarriedStreams<S extends CarrierSession> {
     const forget = (): void => {
       if (of.streams.size === 0 && this.#deps.sessionOf(peer) === undefined) this.#peers.delete(peer)
     }
-    const isFull = this.#peers.size > CARRIED_WAITING_MAX
+    const isFull = this.#peers.size > CARRIED_PEERS_REMEMBERED_MAX
     if (this.#isStopped || isFull || of.ended.size === 0) forget()
     else of.cancelForgetting = this.#deps.clock.after(CARRIED_WINDOW_MS, forget)
   }
