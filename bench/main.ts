@@ -9,6 +9,7 @@ import { benchNet } from './lib/net-bench.ts'
 import { benchPipeline } from './lib/pipeline-bench.ts'
 import { benchProtocol } from './lib/protocol-bench.ts'
 import { type Result, report } from './lib/report.ts'
+import { benchSwarm } from './lib/swarm-bench.ts'
 
 const HELP = `usage: npm run -s bench -- NAME --model FILE [options]
 
@@ -16,9 +17,10 @@ const HELP = `usage: npm run -s bench -- NAME --model FILE [options]
   protocol    the session beside bare libp2p streams between two processes: commands, stage steps, bulk
   net         streams over TCP, QUIC, WebSocket and the data plane beside node:tls between two processes;
               look-ups in Kademlia and Mainline, 100 nodes each
+  swarm       weights between nodes on loopback beside libtorrent; one seeder to four leechers; hashing; memory
   pipeline    stages in real processes on loopback beside one engine process: decode and time added per hop
 
-  --model FILE    a GGUF file (protocol makes one of its own, net needs none)
+  --model FILE    a GGUF file (protocol and swarm make their own, net needs none)
   --threads N     threads of every engine (default: all cores but one, as "koinon up" has it)
   --rounds N      interleaved rounds (default 5)
   --tokens N      tokens decoded in a round (default 64)
@@ -50,6 +52,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   net: benchNet,
   pipeline: ofModel(benchPipeline),
   protocol: benchProtocol,
+  swarm: benchSwarm,
 }
 
 const { values, positionals } = parseArgs({

@@ -7,12 +7,14 @@ import { simulateDiscovery } from './lib/discovery-sim.ts'
 import { simulateKad } from './lib/kad-sim.ts'
 import { simulateMainline } from './lib/mainline-sim.ts'
 import { headLine, rowLine, type SimOptions, type SimResult } from './lib/sim-report.ts'
+import { simulateSwarm } from './lib/swarm-sim.ts'
 
 const HELP = `usage: npm run -s sim -- NAME [options]
 
   mainline    1000 nodes of the Mainline DHT on a clock of their own: hops, latency and success of look-ups under churn
   kad         100 libp2p nodes with Kademlia in memory: the same
   discovery   50 and 200 nodes without a DHT: time until every node knows every other, and bytes of an exchange
+  swarm       one seeder to 4 leechers (--nodes), every upload at 20 MiB/s: how many times longer than to one
 
   --nodes N       how many nodes
   --seed N        (default 1)
@@ -57,6 +59,7 @@ const SIMULATIONS: Readonly<Record<string, () => Promise<SimResult>>> = {
     }),
   kad: () => simulateKad({ ...common, nodes: nodes ?? 100 }),
   discovery: () => simulateDiscovery({ ...common, swarms: nodes === undefined ? [50, 200] : [nodes] }),
+  swarm: () => simulateSwarm({ ...common, leechers: nodes ?? 4, sizes: [64, 256, 1024] }),
 }
 
 const simulate = SIMULATIONS[positionals[0] ?? '']

@@ -50,6 +50,10 @@ export async function main(): Promise<void> {
         const { describeEngine } = await import('#engine')
         return describeEngine({ ...system, log: silentLogger }, { threads: 1, device: 'auto' })
       },
+      proveSandbox: async () => {
+        const { proveSandbox } = await import('#engine')
+        return proveSandbox({ ...system, log: silentLogger }, { threads: 1, device: 'auto' })
+      },
     },
     process.argv.slice(2),
   )

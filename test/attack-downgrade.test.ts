@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { createStreamPair, silentLogger, systemClock, systemRandom } from '#base'
 import { createNodeIdentity, type NodeIdentity } from '#identity'
-import { ControlLink } from '#protocol'
+import { ControlLink, SessionClaims } from '#protocol'
 import { CIPHER_SUITES, encodeBody, type Hello, PROTOCOLS } from '#wire'
 import { useAttackedNode } from './support/attacked-node.ts'
 import { helloIn, keyOf, NO_SESSION, refusalOf, signedAgain } from './support/forged-frames.ts'
@@ -139,7 +139,7 @@ async function between(
         random: systemRandom,
         log: silentLogger,
         ...sessionMemory(),
-        isLive: () => false,
+        claims: new SessionClaims(),
         party: { peer: identity.peer, signer: identity.provider, handovers: [], capabilities: [] },
       },
       {

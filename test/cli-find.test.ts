@@ -62,6 +62,7 @@ async function setUp(t: TestContext, find: KoinonNode['find']) {
     serve: () => assert.fail('nothing is served here'),
     planFile: () => assert.fail('not planned here'),
     describeEngine: () => assert.fail('not described here'),
+    proveSandbox: () => assert.fail('not described here'),
     surveyNetwork: () => assert.fail('not looked at here'),
   }
   return { stdout, stderr, interrupt: () => listeners.at(-1)?.('SIGINT'), run: (args: string[]) => runCli(deps, args) }

@@ -20,9 +20,13 @@ before(async () => {
 })
 after(() => swarm.stop())
 
-async function run(script: string, env: Readonly<Record<string, string>> = { KOINON_SWARM_SECRET: SECRET }) {
+async function run(
+  script: string,
+  env: Readonly<Record<string, string>> = { KOINON_SWARM_SECRET: SECRET },
+  node = first,
+) {
   const path = fileURLToPath(new URL(`./peers/${script}.ts`, import.meta.url))
-  return runProgram([process.execPath, path, first.ready.addresses[0] ?? ''], { env })
+  return runProgram([process.execPath, path, node.ready.addresses[0] ?? ''], { env })
 }
 
 async function resultOf(script: string): Promise<Readonly<Record<string, unknown>>> {
@@ -67,9 +71,29 @@ describe('peers of other makers', () => {
 
   it('one without the secret of the swarm gets nothing, whichever protocol it speaks', async () => {
     const none = { KOINON_SWARM_SECRET: '' }
-    const [frames, json] = [await run('v1-only', none), await run('json-only', none)]
-    assert.deepEqual([frames.code, json.code], [1, 1])
+    const [frames, json, older] = [
+      await run('v1-only', none),
+      await run('json-only', none),
+      await run('older-only', none),
+    ]
+    assert.deepEqual([frames.code, json.code, older.code], [1, 1, 1])
     assert.match(frames.stderr, /secret-needed/)
     assert.match(json.stderr, /JSON_AUTH_FAILED/)
+  })
+  it('one of the systems before fetches a file from an open node and reads its counters', async () => {
+    const open = await startSwarm({ nodes: [{ layers: '0-8' }], ctx: 256 })
+    try {
+      const { code, stdout, stderr } = await run('older-only', {}, open.nodes[0])
+      assert.equal(code, 0, stderr)
+      const { file, metrics } = JSON.parse(stdout) as {
+        file: { filename: string; size: number; isVerified: boolean }
+        metrics: { peer_id: string; namespace: string }
+      }
+      assert.match(file.filename, /^\w+\.gguf$/)
+      assert.ok(file.isVerified && file.size > 1_000_000)
+      assert.deepEqual([metrics.peer_id, metrics.namespace], [open.nodes[0]?.ready.peer, 'Storyteller'])
+    } finally {
+      await open.stop()
+    }
   })
 })

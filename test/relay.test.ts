@@ -1,14 +1,23 @@
 /** Nodes that take no connections at all, and a relay: real processes. What they cannot say to each other goes through it. */
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { GREEDY, type NodeStatus, type PeerSummary } from '#wire'
 import { startSwarm, type Swarm, type SwarmNode, until } from '../tools/swarm.ts'
 
 let swarm: Swarm
+const directory = mkdtempSync(join(tmpdir(), 'koinon-relay-'))
 
-/** The relay holds no layers; the two others hold half of the model each, and neither can be dialled. */
+/**
+ * The relay holds no layers; the two others hold half of the model each, and neither can be dialled. They would come to a
+ * direct path after some seconds: here they are not to.
+ */
 before(async () => {
-  const hidden = ['--listen', 'none', '--plane-port', 'off']
+  const settings = join(directory, 'net.json')
+  writeFileSync(settings, JSON.stringify({ directPaths: false }))
+  const hidden = ['--listen', 'none', '--plane-port', 'off', '--net-config', settings]
   swarm = await startSwarm({
     secret: 'a secret of the relay test',
     nodes: [
@@ -18,7 +27,10 @@ before(async () => {
     ],
   })
 })
-after(() => swarm.stop())
+after(async () => {
+  await swarm.stop()
+  rmSync(directory, { recursive: true })
+})
 
 async function answer(node: SwarmNode): Promise<readonly number[]> {
   const request = {

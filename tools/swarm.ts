@@ -23,6 +23,8 @@ export type NodeSpec = {
   readonly api?: string | true
   /** More arguments of `koinon up`. */
   readonly args?: readonly string[]
+  /** Program and first arguments of it that become the node, as `nice -n 5` does: the node's own command follows. */
+  readonly wrapper?: readonly string[]
 }
 
 export type SwarmOptions = {
@@ -87,7 +89,7 @@ export async function startSwarm(options: SwarmOptions): Promise<Swarm> {
   }
   const start = (spec: NodeSpec, contact?: string): NodeProcess => {
     const dataDir = directory === undefined ? undefined : join(directory, String(processes.length))
-    const process = new NodeProcess(argumentsOf(options, spec, { dataDir, contact }), options)
+    const process = new NodeProcess(commandOf(options, spec, { dataDir, contact }), options)
     processes.push(process)
     return process
   }
@@ -125,14 +127,18 @@ export async function until<T>(
   }
 }
 
-function argumentsOf(
-  options: SwarmOptions,
-  spec: NodeSpec,
-  { dataDir, contact }: { readonly dataDir: string | undefined; readonly contact: string | undefined },
-): string[] {
+type Place = { readonly dataDir: string | undefined; readonly contact: string | undefined }
+
+function commandOf(options: SwarmOptions, spec: NodeSpec, place: Place): string[] {
+  const node = [process.execPath, COMMAND, 'up', '--json', '--exit-with-parent', ...argumentsOf(options, spec, place)]
+  return [...(spec.wrapper ?? []), ...node]
+}
+
+function argumentsOf(options: SwarmOptions, spec: NodeSpec, { dataDir, contact }: Place): string[] {
   // Automatic nodes of the first hour share the layers out; one that is added takes what is missing.
   const autoCount = options.nodes.includes(spec) ? options.nodes.filter(({ layers }) => layers === 'auto').length : 1
-  const args = ['--model', options.model ?? STORYTELLER, '--layers', spec.layers]
+  const args = ['--layers', spec.layers]
+  if (spec.args?.includes('--model') !== true) args.push('--model', options.model ?? STORYTELLER)
   args.push(...(dataDir === undefined ? ['--temporary'] : ['--data-dir', dataDir]))
   args.push('--listen', '/ip4/127.0.0.1/tcp/0', '--api', spec.api === true ? '127.0.0.1:0' : (spec.api ?? 'none'))
   args.push('--threads', String(options.threads ?? 1), '--device', 'cpu')
@@ -158,8 +164,9 @@ class NodeProcess {
   readonly #lines: string[] = []
   readonly #exit: Promise<number | null>
 
-  constructor(args: readonly string[], options: Pick<SwarmOptions, 'secret' | 'isDetached' | 'onLog'>) {
-    const child = spawn(process.execPath, [COMMAND, 'up', '--json', '--exit-with-parent', ...args], {
+  constructor(command: readonly string[], options: Pick<SwarmOptions, 'secret' | 'isDetached' | 'onLog'>) {
+    const [program = process.execPath, ...args] = command
+    const child = spawn(program, args, {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, ...(options.secret === undefined ? {} : { KOINON_SWARM_SECRET: options.secret }) },
       detached: options.isDetached === true,

@@ -125,8 +125,8 @@ function isTest(path: string): boolean {
 }
 
 function isEntryPoint(path: string): boolean {
-  // `npm test` does not run what ends with `.lab.ts`; `npm run test:lab` does.
-  return /\.(?:test|lab)\.ts$/.test(path) || ENTRY_POINTS.has(path) || /^(?:tools|bench)\/[^/]+\.ts$/.test(path)
+  // `npm test` does not run what ends with `.lab.ts` or `.soak.ts`; `npm run test:lab` and `test:soak` do.
+  return /\.(?:test|lab|soak)\.ts$/.test(path) || ENTRY_POINTS.has(path) || /^(?:tools|bench)\/[^/]+\.ts$/.test(path)
 }
 
 function lineOf(text: string, offset: number): number {

@@ -5,7 +5,8 @@
  * metadata up: how often it is found, after how long, over how many hops.
  */
 import { ed25519Signer } from '#crypto'
-import { decodeBencode, type Endpoint, type ItemSigner } from '#mainline'
+import { decodeBencode } from '#formats'
+import type { Endpoint, ItemSigner } from '#mainline'
 import { MainlineWorld, type Member, nameOf } from './mainline-world.ts'
 import { percentile } from './report.ts'
 import { mean, rounded, type SimOptions, type SimResult } from './sim-report.ts'

@@ -41,3 +41,18 @@ export const ASK_PIECE_BYTES_MAX = 192 * 1024
 
 /** Longest that a search for a service may take, in milliseconds. */
 export const FIND_MS_MAX = 5 * 60_000
+
+/** Time between two lines about how far a transfer of weights is, in milliseconds; a new phase is told at once. */
+export const TRANSFER_LINE_MS = 100
+
+/** Characters of what a model is asked for by: a magnet link with its trackers fits. */
+export const MODEL_CHARS_MAX = 4_096
+
+/** Nodes and BitTorrent clients that a pull is told to ask. */
+export const PULL_PEERS_MAX = 64
+
+/** Further sources that a pull is told to ask. */
+export const PULL_SOURCES_MAX = 16
+
+/** Characters of a .torrent file in base64: 11 MiB of it, the hashes of 360 GiB of weights. */
+export const TORRENT_BASE64_CHARS_MAX = 15 * 1024 * 1024

@@ -15,6 +15,7 @@ import { LOCAL_BODY_BYTES_MAX } from './limits.ts'
 import { completionRequestSchema, keyRotationSchema, planQuerySchema } from './local-schema.ts'
 import { addOpenAiRoutes, openStream } from './openai-routes.ts'
 import { createServer, type Server, type StopOptions } from './server.ts'
+import { addWeightsRoutes } from './weights-routes.ts'
 
 export type LocalApiDeps = {
   readonly node: KoinonNode
@@ -83,6 +84,7 @@ function addLocalRoutes(server: Server, deps: LocalApiDeps, options: LocalApiOpt
   )
   addAskRoutes(server, deps)
   addFindRoute(server, deps)
+  addWeightsRoutes(server, deps)
   app.post('/local/rotate', { schema: { body: keyRotationSchema } }, async ({ body }) => node.rotateKey(body))
   app.post('/local/stop', async (_request, reply) => {
     reply.raw.once('close', options.onStop)

@@ -1,4 +1,5 @@
 /** Layer 0: what every module needs and nothing else. No imports from the project; runs in a browser. */
+export { Bitfield } from './bitfield.ts'
 export { concatBytes, formatBytes, fromHex, toHex } from './bytes.ts'
 export { type CancelTimer, type Clock, ManualClock, repeat, sleep, systemClock } from './clock.ts'
 export { abortable, type DeadlineOptions, TimeoutError, withDeadline } from './deadline.ts'

@@ -16,8 +16,13 @@ export interface ByteStream {
    * to the stream from then on, and nobody may change them: they are not copied, and may have to be sent again.
    */
   send(bytes: Uint8Array): boolean
-  /** The same for bytes that lie apart, as one write: what carries the stream need not join them. */
-  sendParts(parts: readonly Uint8Array[]): boolean
+  /**
+   * The same for bytes that lie apart, as one write: what carries the stream need not join them.
+   *
+   * @param onTaken called once the stream needs the bytes no more, so that their memory may be used again; never, where it
+   * cannot know
+   */
+  sendParts(parts: readonly Uint8Array[], onTaken?: () => void): boolean
   /** Resolves when there is room again; rejects when the stream has ended. */
   drained(): Promise<void>
   /** What the other side sends, in order, in pieces of any size. One reader. Throws on a reset. */

@@ -66,6 +66,7 @@ async function bench(t: TestContext, isTty = false): Promise<Bench> {
       planFile: unused,
       surveyNetwork: () => assert.fail('not looked at here'),
       describeEngine: unused,
+      proveSandbox: unused,
     }
     const code = await runCli(deps, ['audit', 'log', ...args])
     return { code, stdout: stdout.text, stderr: stderr.text }

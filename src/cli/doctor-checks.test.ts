@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import {
+  checkSandbox,
   checkCores,
   checkDataDir,
   checkGpu,
@@ -68,4 +69,17 @@ test('a GPU that is there but not used comes with the command that installs its 
   )
   const other = gpusPresent(path => path === '/dev/dri/renderD128')
   assert.match(checkGpu(cpuOnly, other)[0]?.advice ?? '', /linux-x64-vulkan@3\.21\.1$/)
+})
+
+test('an engine that gets out of its sandbox, or has none, is warned about', async () => {
+  const held = { what: 'network', attempt: 'make a socket', refusal: 'EPERM' } as const
+  const gone = { what: 'files', attempt: 'read /etc/passwd' } as const
+  const proof = { text: 'no network', missing: [], attempts: [held, gone], escapes: [gone] }
+  const warned = await checkSandbox(() => Promise.resolve(proof))
+  assert.equal(warned.state, 'warn')
+  assert.match(warned.text, /1 of 2 attempts .*; an engine can read \/etc\/passwd$/s)
+  const lacking = { ...proof, missing: ['there is none'], attempts: [held], escapes: [] }
+  assert.equal((await checkSandbox(() => Promise.resolve(lacking))).state, 'warn')
+  assert.equal((await checkSandbox(() => Promise.resolve({ ...lacking, missing: [] }))).state, 'ok')
+  assert.equal((await checkSandbox(() => Promise.reject(new Error('no engine')))).state, 'fail')
 })

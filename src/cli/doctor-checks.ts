@@ -6,7 +6,7 @@ import { accessSync, constants, existsSync, statSync } from 'node:fs'
 import { availableParallelism, cpus, totalmem } from 'node:os'
 import { dirname } from 'node:path'
 import { formatBytes, messageOf } from '#base'
-import type { EngineDescription } from '#engine'
+import type { EngineDescription, SandboxProof } from '#engine'
 import { countOf } from './units.ts'
 
 export type DoctorCheck = {
@@ -22,6 +22,8 @@ export type DoctorDeps = {
   readonly dataDir: string
   /** @throws where no engine package fits this machine */
   readonly describeEngine: () => Promise<EngineDescription>
+  /** @throws where no engine starts */
+  readonly proveSandbox: () => Promise<SandboxProof>
   /** Runs one token through the built-in model. @returns "Storyteller answers in 0.8 s" @throws where it cannot */
   readonly tryModel: () => Promise<string>
 }
@@ -41,6 +43,7 @@ export async function* doctorChecks(deps: DoctorDeps): AsyncGenerator<DoctorChec
   if (engine.description !== undefined) {
     yield* checkDevices(engine.description)
     yield* checkGpu(engine.description, gpusPresent(existsSync))
+    yield await checkSandbox(deps.proveSandbox)
   }
   yield await checkModel(deps.tryModel)
 }
@@ -130,6 +133,22 @@ async function checkEngine(
   } catch (error) {
     const advice = 'run `npm install` again, without --omit=optional'
     return { check: { name, state: 'fail', text: messageOf(error), advice } }
+  }
+}
+
+/** What an engine could do to this machine, as it found out by trying. */
+export async function checkSandbox(prove: () => Promise<SandboxProof>): Promise<DoctorCheck> {
+  const name = 'Engine sandbox'
+  try {
+    const { text, missing, attempts, escapes } = await prove()
+    const refused = `${attempts.length - escapes.length} of ${attempts.length} attempts to break out were refused`
+    if (escapes.length === 0 && missing.length === 0) return { name, state: 'ok', text: `${text}\n${refused}` }
+    const went = escapes.map(({ attempt }) => attempt).slice(0, 3)
+    const advice = 'models of strangers: run Koinon as a user of its own (docs/reference/sandbox.md)'
+    const through = went.length === 0 ? '' : `; an engine can ${went.join(', ')}`
+    return { name, state: 'warn', text: `${text}\n${refused}${through}`, advice }
+  } catch (error) {
+    return { name, state: 'fail', text: messageOf(error) }
   }
 }
 

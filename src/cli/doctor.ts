@@ -47,7 +47,8 @@ export function addDoctor(program: Command, deps: CliDeps, setExitCode: SetExitC
     try {
       const dataDir = dataDirOf(deps, flags)
       const tryModel = (): Promise<string> => tryBuiltInModel(deps, signal)
-      for await (const check of doctorChecks({ dataDir, describeEngine: deps.describeEngine, tryModel })) {
+      const { describeEngine, proveSandbox } = deps
+      for await (const check of doctorChecks({ dataDir, describeEngine, proveSandbox, tryModel })) {
         signal.throwIfAborted()
         show(check)
       }

@@ -68,6 +68,7 @@ function bench(
     planFile: () => assert.fail('nothing is planned'),
     surveyNetwork: () => assert.fail('not looked at here'),
     describeEngine: () => assert.fail('no engine is looked at'),
+    proveSandbox: () => assert.fail('no engine is looked at'),
   }
   const run = (...args: string[]): Promise<number> => runCli(deps, ['keys', ...args])
   const ask = async (...args: string[]): Promise<KeyReport> => {

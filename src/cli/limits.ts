@@ -38,3 +38,9 @@ export const PHRASE_LINES_MAX = 24
 
 /** Bytes of a file with settings of the network. */
 export const NET_CONFIG_BYTES_MAX = 64 * 1024
+
+/** Bytes of a .torrent file that a pull is given: in base64 it fits one request over the local socket. */
+export const TORRENT_BYTES_MAX = 11 * 1024 * 1024
+
+/** Bytes of a file with a model's benchmark results. */
+export const CARD_BYTES_MAX = 64 * 1024

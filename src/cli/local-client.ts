@@ -22,6 +22,7 @@ import type {
 } from '#wire'
 import { CliError } from './errors.ts'
 import { LOCAL_ANSWER_BYTES_MAX, LOCAL_ANSWER_MS_MAX, LOCAL_CONNECT_MS_MAX, LOCAL_EVENT_BYTES_MAX } from './limits.ts'
+import { createWeightsClient, type WeightsClient } from './weights-client.ts'
 
 export interface LocalClient {
   status(): Promise<NodeStatus>
@@ -43,6 +44,8 @@ export interface LocalClient {
   ask(request: AskRequest, options: { readonly signal: AbortSignal }): AsyncGenerator<AskAnswer>
   /** Looks for a service; results as they come in. Aborting the signal, or leaving the loop, ends the search. */
   find(request: FindRequest, options: { readonly signal: AbortSignal }): AsyncGenerator<FoundServiceSummary>
+  /** Models' weights: what is here, adding, pulling, sharing. */
+  readonly weights: WeightsClient
   /** Asks the node to stop; resolves when it has agreed. */
   stop(): Promise<void>
 }
@@ -91,6 +94,10 @@ export function createLocalClient(deps: { readonly clock: Clock }, options: Loca
     complete: (asked, { signal }) => streamCompletion({ clock: deps.clock, options, signal }, asked),
     ask: (asked, { signal }) => streamAsk({ clock: deps.clock, options, signal }, asked),
     find: (asked, { signal }) => streamFind({ clock: deps.clock, options, signal }, asked),
+    weights: createWeightsClient({
+      request,
+      stream: (asked, signal) => streamValues({ clock: deps.clock, options, signal }, asked),
+    }),
   }
 }
 

@@ -1,12 +1,11 @@
 /** The options of `up` that say how the node reaches others, and whom. */
-import { readFileSync, statSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { z } from 'zod'
-import { messageOf } from '#base'
 import type { NodeConfig } from '#node'
 import { isOfThisMachine, type RelayMode } from '#wire'
 import type { StunName } from '#reach'
 import { usageError } from './errors.ts'
+import { readJsonFile } from './json-file.ts'
 import { NET_CONFIG_BYTES_MAX } from './limits.ts'
 import {
   collect,
@@ -179,7 +178,7 @@ function listenAddresses({ transport, port }: NetFlags): readonly string[] {
 
 /** In a file, and not among the arguments, which others can see. */
 function readTurn(file: string): NonNullable<NodeConfig['turn']> {
-  const given = turnSchema.safeParse(readJson(file))
+  const given = turnSchema.safeParse(readJsonFile(file, { bytesMax: NET_CONFIG_BYTES_MAX }))
   if (given.success) {
     const { server, ...account } = given.data
     return { ...parseStun(server), ...account }
@@ -189,18 +188,9 @@ function readTurn(file: string): NonNullable<NodeConfig['turn']> {
 }
 
 async function readSettings(file: string): Promise<NodeConfig['settings']> {
-  const given = readJson(file)
+  const given = readJsonFile(file, { bytesMax: NET_CONFIG_BYTES_MAX })
   // Checked before anything is started. The module brings libp2p along, which other commands do without.
   const { checkSettings } = await import('#net')
   checkSettings(given)
   return given as NonNullable<NodeConfig['settings']>
-}
-
-function readJson(file: string): unknown {
-  try {
-    if (statSync(file).size > NET_CONFIG_BYTES_MAX) throw new Error('it is too large')
-    return JSON.parse(readFileSync(file, 'utf8'))
-  } catch (error) {
-    throw usageError(`${file} cannot be read: ${messageOf(error)}`)
-  }
 }

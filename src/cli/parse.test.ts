@@ -1,13 +1,18 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { resolve } from 'node:path'
 import {
   integerIn,
   numberIn,
   parseApiAddress,
+  parseLayerRange,
   parseLayers,
   parseMultiaddr,
   parsePlanePort,
+  parsePullPeer,
+  parseRate,
   parseSize,
+  parseSource,
   parseStun,
   parseSwitch,
 } from './parse.ts'
@@ -38,6 +43,41 @@ test('sizes are decimal unless they say otherwise', () => {
   assert.equal(parseSize('1048576'), 1_048_576)
   for (const text of ['', '0', '-1', 'GB', '1XB', '1e9', '9999999TB'])
     assert.throws(() => parseSize(text), /size/, text)
+})
+
+test('rates are sizes a second', () => {
+  assert.equal(parseRate('20MiB'), 20 * 2 ** 20)
+  assert.equal(parseRate('20MiB/s'), 20 * 2 ** 20)
+  assert.equal(parseRate('500kB/s'), 500_000)
+  for (const text of ['', '/s', '0', '5Mbit', '5Mbit/s', '5MB/min', '5MB/s/s', '-1MB/s'])
+    assert.throws(() => parseRate(text), /bytes a second/, text)
+})
+
+test('a range of layers has two ends', () => {
+  assert.deepEqual(parseLayerRange('8-16'), { first: 8, last: 16 })
+  for (const text of ['', '8', '16-8', '8-8', 'auto', 'none', '1-2-3'])
+    assert.throws(() => parseLayerRange(text), /A < B/, text)
+})
+
+test('whom to ask beside others is a node or a BitTorrent client', () => {
+  for (const text of [
+    '/ip4/10.0.0.1/tcp/4001',
+    'bt:10.0.0.1:6881',
+    'bt:seed.example.org:51413',
+    'bt:[2001:db8::1]:6881',
+  ])
+    assert.equal(parsePullPeer(text), text)
+  for (const text of ['', '10.0.0.1:6881', 'bt:10.0.0.1', 'bt:10.0.0.1:0', 'bt:10.0.0.1:65536', 'bt::6881', 'bt:a b:1'])
+    assert.throws(() => parsePullPeer(text), /multiaddr/, text)
+})
+
+test('a source is a name, a URL or a path, which becomes absolute', () => {
+  for (const text of ['mirror', 'my.mirror_2', 'https://example.org/m.gguf', 'rsync+ssh://host/dir', '/mnt/models'])
+    assert.equal(parseSource(text), text)
+  assert.equal(parseSource('./models'), resolve('models'))
+  assert.equal(parseSource('../a b/c'), resolve('../a b/c'))
+  for (const text of ['', '-x', 'https://', 'a b', '--rsh=x', 'https:///etc'])
+    assert.throws(() => parseSource(text), /name of a source/, text)
 })
 
 test('numbers outside their range are refused', () => {

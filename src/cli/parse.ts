@@ -1,6 +1,7 @@
 /** Values of options as people type them. Each parser throws commander's error, which names the option in its sentence. */
+import { resolve } from 'node:path'
 import { InvalidArgumentError } from 'commander'
-import { decodeLayers, type LogLevel } from '#base'
+import { decodeLayers, type LayerRange, type LogLevel } from '#base'
 import { publicKeyOfPeer } from '#crypto'
 import type { LayerChoice } from '#node'
 import { REGION_CHARS_MAX } from '#wire'
@@ -28,6 +29,13 @@ export function parseLayers(text: string): LayerChoice {
   return { kind: 'range', layers }
 }
 
+/** "A-B" meaning [A, B). */
+export function parseLayerRange(text: string): LayerRange {
+  const layers = decodeLayers(text)
+  if (layers !== undefined) return layers
+  throw new InvalidArgumentError('Expected A-B with A < B: layers A up to, not including, B.')
+}
+
 const SIZE_UNITS: Readonly<Record<string, number>> = {
   '': 1,
   k: 1e3,
@@ -49,6 +57,16 @@ export function parseSize(text: string): number {
     throw new InvalidArgumentError('Expected a size, such as 500MB, 1.5GB or 2GiB.')
   }
   return bytes
+}
+
+/** "20MiB/s", "500KB": bytes a second, in the words of `parseSize`. */
+export function parseRate(text: string): number {
+  try {
+    return parseSize(text.replace(/\/s$/, ''))
+  } catch (error) {
+    if (!(error instanceof InvalidArgumentError)) throw error
+    throw new InvalidArgumentError('Expected bytes a second, such as 5MB/s or 20MiB/s.')
+  }
 }
 
 /** Makes a parser of whole numbers in [min, max]. */
@@ -102,6 +120,22 @@ export function parseMultiaddr(text: string): string {
     throw new InvalidArgumentError('Expected a multiaddr, such as /ip4/192.168.1.7/tcp/4001.')
   }
   return text
+}
+
+/** A node's multiaddr, or "bt:HOST:PORT" of a BitTorrent client. */
+export function parsePullPeer(text: string): string {
+  if (text.startsWith('/')) return parseMultiaddr(text)
+  const match = /^bt:(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?):(\d{1,5})$/.exec(text)
+  const port = Number(match?.[1])
+  if (match !== null && port > 0 && port < 65_536) return text
+  throw new InvalidArgumentError('Expected a multiaddr, such as /ip4/192.168.1.7/tcp/4001, or bt:HOST:PORT.')
+}
+
+/** A source by its name, a URL, or a path, which is made absolute: the node may run in another directory. */
+export function parseSource(text: string): string {
+  if (/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(text) || /^[a-z][a-z0-9+.-]*:\/\/[^\s/]\S*$/.test(text)) return text
+  if (/[/\\]/.test(text) && !text.includes('://')) return resolve(text)
+  throw new InvalidArgumentError('Expected the name of a source, a URL, or a path (./models).')
 }
 
 /** A TCP port, or no data plane. */

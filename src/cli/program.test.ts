@@ -8,6 +8,7 @@ import { ManualClock, seededRandom, silentLogger, systemClock } from '#base'
 import { ed25519Signer, peerOfPublicKey } from '#crypto'
 import type { KoinonNode, NodeConfig } from '#node'
 import type { CompletionEvent, CompletionRequest, ModelSummary, NodeStatus } from '#wire'
+import { createHeldModels } from '../../test/support/held-models.ts'
 import { runCli } from './program.ts'
 import { TextOutput } from './terminal.ts'
 import type { CliDeps, Served, ServeOptions } from './types.ts'
@@ -64,6 +65,7 @@ class EchoNode implements KoinonNode {
   plan = (): never => assert.fail('not planned here')
   status = (): NodeStatus => status
   reachability = (): never => assert.fail('no network here')
+  weights = createHeldModels()
   commands = (): readonly never[] => []
   find = async function* () {
     yield* [] as never[]
@@ -157,6 +159,7 @@ function bench(t: TestContext, overrides: Partial<CliDeps> = {}): Bench {
     planFile: () => assert.fail('not planned here'),
     surveyNetwork: async () => ({ publicAddresses: [], paths: [], gateways: 0 }),
     describeEngine: () => assert.fail('not described here'),
+    proveSandbox: async () => ({ text: 'no network', missing: [], attempts: [], escapes: [] }),
     ...overrides,
   }
   const interrupt = (signal = 'SIGINT'): void => listeners.at(-1)?.(signal)
@@ -173,7 +176,16 @@ async function until(isDone: () => boolean): Promise<void> {
 }
 
 test('help and version go to standard output and exit with 0', async t => {
-  for (const args of [['--help'], ['up', '--help'], ['run', '--help']]) {
+  const commands = [
+    ['--help'],
+    ['up', '--help'],
+    ['run', '--help'],
+    ['pull', '--help'],
+    ['share', '--help'],
+    ['models', '--help'],
+    ...['add', 'show', 'verify', 'rm', 'vote'].map(name => ['models', name, '--help']),
+  ]
+  for (const args of commands) {
     const { deps, stdout, stderr } = bench(t)
     assert.equal(await runCli(deps, args), 0)
     assert.match(stdout.text, /Examples:/)
@@ -201,6 +213,22 @@ test('wrong usage is one sentence on standard error and exit code 2', async t =>
     ['find', 'Not A Name'],
     ['find', 'stage', '--timeout', '0'],
     ['up', '--unknown'],
+    ['up', '--storage-max', 'much'],
+    ['up', '--upload-max', '5Mbit/s'],
+    ['up', '--bittorrent', '65536'],
+    ['up', '--stage-only', '--layers', 'none'],
+    ['pull'],
+    ['pull', 'x', '--layers', '8'],
+    ['pull', 'x', '--from', '10.0.0.1:6881'],
+    ['pull', 'x', '--source', 'https://'],
+    ['pull', '/no/such.torrent'],
+    ['share'],
+    ['share', 'x', '--off', '--torrent', 'x.torrent'],
+    ['models', 'nonsense'],
+    ['models', 'add'],
+    ['models', 'add', '--card', '/no/such.json', resolve(import.meta.filename)],
+    ['models', 'vote', 'x'],
+    ['models', 'vote', 'x', '--trust', '--distrust'],
     ['up', 'surplus'],
     ['run'],
     ['run', 'm', 'p', '--temperature', '3'],
@@ -228,6 +256,13 @@ test('commands that need a node say in one sentence that there is none, and exit
     ['ask', 'bob', 'ECHO'],
     ['ask', '--list'],
     ['find', 'stage'],
+    ['pull', 'x'],
+    ['share', 'x'],
+    ['models', 'add', import.meta.filename],
+    ['models', 'show', 'x'],
+    ['models', 'verify', 'x'],
+    ['models', 'rm', 'x', '--yes'],
+    ['models', 'vote', 'x', '--trust'],
   ]) {
     const { deps, stdout, stderr, dataDir } = bench(t)
     assert.equal(await runCli(deps, args), 3, args.join(' '))
@@ -446,4 +481,5 @@ test('doctor exits with 1 where something is broken, and goes on to the end', as
   })
   assert.equal(await runCli(healthy.deps, ['doctor']), 0)
   assert.match(healthy.stdout.text, /llama\.cpp 0\.4\.0 \(ggml abc\), CPU code for zen4\n +@x\/linux-x64 1\.0\.0\n/)
+  assert.match(healthy.stdout.text, /Engine sandbox +no network\n +0 of 0 attempts to break out were refused\n/)
 })

@@ -13,7 +13,9 @@ import { addModels } from './models.ts'
 import { addNet } from './net.ts'
 import { addPeers } from './peers.ts'
 import { addPlan } from './plan.ts'
+import { addPull } from './pull.ts'
 import { addRun } from './run.ts'
+import { addShare } from './share.ts'
 import { addStatus } from './status.ts'
 import { addStop } from './stop.ts'
 import { sentenceFor } from './table.ts'
@@ -69,7 +71,9 @@ function createProgram(deps: CliDeps, setExitCode: (code: ExitCode) => void): Co
   addUp(program, deps)
   addRun(program, deps)
   addChat(program, deps, setExitCode)
-  addModels(program, deps)
+  addModels(program, deps, setExitCode)
+  addPull(program, deps)
+  addShare(program, deps)
   addPeers(program, deps)
   addNet(program, deps)
   addAsk(program, deps)

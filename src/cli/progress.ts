@@ -1,6 +1,6 @@
 /**
- * Progress while a node starts: one line that redraws itself on a terminal; elsewhere a line per phase, and at most
- * one more every few seconds, so that a log stays readable.
+ * Progress while a node starts or bytes move: one line that redraws itself on a terminal; elsewhere a line per phase, and
+ * at most one more every few seconds, so that a log stays readable.
  */
 import { stripVTControlCharacters } from 'node:util'
 import { type Clock, formatBytes } from '#base'
@@ -23,8 +23,73 @@ export function renderBar(fraction: number, width: number): string {
   return (full + partial).padEnd(width)
 }
 
+/** What there is to show of one moment. */
+export type ProgressView = {
+  /** Another phase is shown at once. */
+  readonly phase: string
+  /** Whether the phase is done: that is shown at once, too. */
+  readonly isLast: boolean
+  /** For a terminal with so many columns; what is longer is cut. */
+  readonly line: (columns: number) => string
+  /** For a log. */
+  readonly logLine: () => string
+}
+
+export interface ProgressLine {
+  show(view: ProgressView): void
+  /** Removes the line; what was printed sparsely stays. */
+  clear(): void
+}
+
+type LineDeps = { readonly output: Output; readonly clock: Clock }
+
+export function createProgressLine(deps: LineDeps): ProgressLine {
+  return deps.output.isTty ? createLiveLine(deps) : createSparseLines(deps)
+}
+
+function createLiveLine({ output, clock }: LineDeps): ProgressLine {
+  let drawnAt = -Infinity
+  let drawnPhase: string | undefined
+  return {
+    show: ({ phase, isLast, line }) => {
+      const now = clock.monotonic()
+      if (phase === drawnPhase && !isLast && now - drawnAt < REDRAW_PERIOD_MS) return
+      drawnAt = now
+      drawnPhase = phase
+      const text = line(output.columns - 1)
+      const fitted = widthOf(text) < output.columns ? text : cut(stripVTControlCharacters(text), output.columns - 1)
+      output.write(`\r\u001b[K${fitted}`)
+    },
+    clear: () => {
+      if (drawnPhase !== undefined) output.write('\r\u001b[K')
+      drawnPhase = undefined
+    },
+  }
+}
+
+function createSparseLines({ output, clock }: LineDeps): ProgressLine {
+  const startedAt = clock.monotonic()
+  let printedAt = -Infinity
+  let printedLine = ''
+  let phaseBefore = ''
+  return {
+    show: ({ phase, logLine }) => {
+      const now = clock.monotonic()
+      if (now - startedAt < QUIET_MS) return
+      if (phase === phaseBefore && now - printedAt < SPARSE_PERIOD_MS) return
+      const line = logLine()
+      phaseBefore = phase
+      printedAt = now
+      if (line === printedLine) return
+      printedLine = line
+      output.write(`${line}\n`)
+    },
+    clear: () => undefined,
+  }
+}
+
 /** "Loading" for "loading" and so on: phases are lower-case words. */
-function phaseTitle(phase: string): string {
+export function phaseTitle(phase: string): string {
   return phase.charAt(0).toUpperCase() + phase.slice(1)
 }
 
@@ -41,58 +106,28 @@ export interface ProgressReporter {
   clear(): void
 }
 
-export type ProgressDeps = { readonly output: Output; readonly clock: Clock; readonly paint: Paint }
+export type ProgressDeps = LineDeps & { readonly paint: Paint }
 
 export function createProgress(deps: ProgressDeps): ProgressReporter {
-  return deps.output.isTty ? createLiveProgress(deps) : createSparseProgress(deps)
-}
-
-function createLiveProgress({ output, clock, paint }: ProgressDeps): ProgressReporter {
-  let drawnAt = -Infinity
-  let drawnPhase = ''
+  const { paint } = deps
+  const line = createProgressLine(deps)
   return {
-    report: (phase, facts) => {
-      const now = clock.monotonic()
-      const isLast = facts.done !== undefined && facts.done === facts.total
-      if (phase === drawnPhase && !isLast && now - drawnAt < REDRAW_PERIOD_MS) return
-      drawnAt = now
-      drawnPhase = phase
+    report: (phase, { done, total, text = '' }) => {
       const title = phaseTitle(phase)
-      let line = (facts.text ?? '') === '' ? `${title} …` : `${title}: ${facts.text}`
-      if (facts.done !== undefined && facts.total !== undefined && facts.total > 0) {
-        const bar = paint.cyan(renderBar(facts.done / facts.total, BAR_WIDTH))
-        line = `${title} ${bar} ${amountOf(facts.done, facts.total)}`
-      }
-      output.write(
-        `\r\u001b[K${widthOf(line) < output.columns ? line : cut(stripVTControlCharacters(line), output.columns - 1)}`,
-      )
+      const hasTotal = done !== undefined && total !== undefined && total > 0
+      line.show({
+        phase,
+        isLast: done !== undefined && done === total,
+        line: () => {
+          if (!hasTotal) return text === '' ? `${title} …` : `${title}: ${text}`
+          return `${title} ${paint.cyan(renderBar(done / total, BAR_WIDTH))} ${amountOf(done, total)}`
+        },
+        logLine: () => {
+          const amount = hasTotal ? ` (${amountOf(done, total)})` : ''
+          return `${title}${text === '' ? '' : `: ${text}`}${amount}`
+        },
+      })
     },
-    clear: () => {
-      if (drawnPhase !== '') output.write('\r\u001b[K')
-      drawnPhase = ''
-    },
-  }
-}
-
-function createSparseProgress({ output, clock }: ProgressDeps): ProgressReporter {
-  const startedAt = clock.monotonic()
-  let printedAt = -Infinity
-  let printedLine = ''
-  let phaseBefore = ''
-  return {
-    report: (phase, facts) => {
-      const now = clock.monotonic()
-      if (now - startedAt < QUIET_MS) return
-      if (phase === phaseBefore && now - printedAt < SPARSE_PERIOD_MS) return
-      const hasTotal = facts.done !== undefined && facts.total !== undefined && facts.total > 0
-      const amount = hasTotal ? ` (${amountOf(facts.done ?? 0, facts.total ?? 0)})` : ''
-      const line = `${phaseTitle(phase)}${(facts.text ?? '') === '' ? '' : `: ${facts.text}`}${amount}`
-      phaseBefore = phase
-      printedAt = now
-      if (line === printedLine) return
-      printedLine = line
-      output.write(`${line}\n`)
-    },
-    clear: () => undefined,
+    clear: () => line.clear(),
   }
 }

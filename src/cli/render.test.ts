@@ -39,6 +39,23 @@ test('a table aligns its columns and shrinks only those that may', () => {
   assertFits(text, 24)
 })
 
+test('the widest column gives way first, and optional ones go where that is not enough', () => {
+  const rows = [{ name: 'a long name', text: 'an even longer text', count: 7 }]
+  const columns = [
+    { title: 'NAME', cell: (row: (typeof rows)[0]) => row.name, widthMin: 6 },
+    { title: 'TEXT', cell: (row: (typeof rows)[0]) => row.text, widthMin: 6, optional: 2 },
+    { title: 'COUNT', cell: (row: (typeof rows)[0]) => String(row.count), align: 'right' as const, optional: 1 },
+  ]
+  const at = (width: number): string | undefined => renderTable(rows, columns, { width, paint: plain }).split('\n')[1]
+  assert.equal(at(39), 'a long name  an even longer text      7')
+  assert.equal(at(33), 'a long name  an even long…      7')
+  assert.equal(at(25), 'a long …  an even…      7')
+  assert.equal(at(21), 'a lon…  an ev…      7')
+  assert.equal(at(20), 'a long name      7')
+  assert.equal(at(12), 'a long name')
+  assert.equal(at(3), 'a lon…')
+})
+
 test('colours take no columns, wide characters take two', () => {
   const paint = createPaint(true)
   assert.equal(widthOf(paint.green('abc')), 3)

@@ -85,8 +85,15 @@ function renderEngines(engines: readonly EngineStatus[], options: TableOptions):
     ],
     options,
   )
+  const sandboxes = engines.flatMap(({ role, sandbox }) =>
+    sandbox === undefined ? [] : [`  ${role}: ${printable(sandbox)}\n`],
+  )
   const errors = engines.filter(engine => engine.lastError !== undefined)
-  return table + errors.map(engine => `  ${engine.role}: ${printable(engine.lastError ?? '')}\n`).join('')
+  return (
+    table +
+    sandboxes.join('') +
+    errors.map(engine => `  ${engine.role}: ${printable(engine.lastError ?? '')}\n`).join('')
+  )
 }
 
 function renderGenerations(generations: readonly GenerationStatus[], options: TableOptions): string {

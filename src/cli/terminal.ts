@@ -49,6 +49,13 @@ export function printable(text: string): string {
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '')
 }
 
+const DIRECTION_MARKS = /[\u200e\u200f\u202a-\u202e\u2066-\u2069]/g
+
+/** The same in one line, without the marks that turn the direction of text round: for names and remarks of others. */
+export function oneLine(text: string): string {
+  return printable(text).replace(/\s+/g, ' ').replace(DIRECTION_MARKS, '').trim()
+}
+
 /** Data for programs (`--json`), indented so that people can read it too. */
 export function printJson(output: Output, value: unknown): void {
   output.write(`${JSON.stringify(value, undefined, 2)}\n`)
@@ -89,8 +96,9 @@ export class TextOutput implements Output {
   }
 }
 
-/** JSON that is safe to print, whoever wrote it: the controls that JSON leaves as they are, are escaped too. */
+/** JSON that is safe to print, whoever wrote it: controls and marks that JSON leaves as they are, are escaped too. */
 export function jsonText(value: unknown, indent?: number): string {
   const text = JSON.stringify(value, undefined, indent)
-  return text.replace(/[\u007f-\u009f]/g, char => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)
+  const escape = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`
+  return text.replace(/[\u007f-\u009f]/g, escape).replace(DIRECTION_MARKS, escape)
 }

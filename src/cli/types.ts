@@ -3,7 +3,7 @@
  * functions that start a node and look at the machine. Tests replace each of them.
  */
 import type { Clock, Logger, LogLevel, Random } from '#base'
-import type { EngineDescription } from '#engine'
+import type { EngineDescription, SandboxProof } from '#engine'
 import type { FilePlanConfig, KoinonNode, NodeConfig, NodeProgress } from '#node'
 import type { NetworkSurvey, StunName } from '#reach'
 import type { PlanReport } from '#wire'
@@ -74,6 +74,8 @@ export type CliDeps = {
   ) => Promise<NetworkSurvey>
   /** @throws where no engine package fits this machine */
   readonly describeEngine: () => Promise<EngineDescription>
+  /** Has an engine try to break out of its sandbox. @throws where it does not start */
+  readonly proveSandbox: () => Promise<SandboxProof>
 }
 
 /** Lets a command end with another exit code than 0 without an error. */

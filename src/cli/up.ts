@@ -11,7 +11,6 @@ import { addEngineOptions, type EngineFlags, engineConfig, SLOTS_DEFAULT } from 
 import { CliError, usageError } from './errors.ts'
 import { addKeyOption, keyConfig, type KeyFlags } from './key-options.ts'
 import { DRAIN_S_MAX, STOP_MS_MAX } from './limits.ts'
-import { modelFile } from './model-file.ts'
 import { addNetOptions, type NetFlags, netConfig } from './net-options.ts'
 import { collect, integerIn, LOG_LEVELS, parseApiAddress, parseLayers, parsePeerId } from './parse.ts'
 import { addPassphraseOption, type PassphraseFlags } from './passphrase.ts'
@@ -19,14 +18,14 @@ import { readSecret } from './secret.ts'
 import { abortOnSignal, type Interruption } from './signals.ts'
 import type { CliDeps, Served } from './types.ts'
 import { createUpPrinter, type UpPrinter } from './up-printer.ts'
+import { addWeightsOptions, weightsConfig, type WeightsFlags } from './weights-options.ts'
 
 type UpFlags = DataDirFlags &
   EngineFlags &
   KeyFlags &
   NetFlags &
-  PassphraseFlags & {
-    readonly model?: string
-    readonly layers: LayerChoice
+  PassphraseFlags &
+  WeightsFlags & {
     readonly expectNodes?: number
     readonly api: ReturnType<typeof parseApiAddress>
     readonly temporary?: boolean
@@ -49,13 +48,17 @@ export function addUp(program: Command, deps: CliDeps): void {
   const command = program
     .command('up')
     .description('run a node: serve layers of a model, and answer prompts')
-    .option('--model <file>', 'GGUF file (default: the built-in storyteller)')
+    .option(
+      '--model <model>',
+      'GGUF file; or the id, its first 8 digits or more, or the name of one to take from the swarm (default: the built-in storyteller)',
+    )
     .addOption(
       new Option('--layers <range>', 'A-B (layers A up to, not including, B), auto, or none')
         .argParser(parseLayers)
         .default({ kind: 'auto', nodes: 1 } satisfies LayerChoice, 'auto'),
     )
     .option('--expect-nodes <count>', 'with --layers auto: wait for this many nodes, then share out', integerIn(1, 64))
+  addWeightsOptions(command)
   addNetOptions(command).addOption(
     new Option('--api <host:port>', 'serve the OpenAI-compatible API here, or none')
       .argParser(parseApiAddress)
@@ -91,6 +94,8 @@ Examples:
   $ koinon up --model qwen3-8b.gguf --layers 0-18 --listen /ip4/0.0.0.0/tcp/4001
   $ koinon up --model qwen3-8b.gguf --layers 18-36 --peer /ip4/192.168.1.7/tcp/4001
       one model on two machines
+  $ koinon up --model 77ab01cd --layers 8-16 --peer /ip4/192.168.1.7/tcp/4001 --stage-only
+      fetches the weights of these layers from the swarm, and serves them
   $ koinon up --model qwen3-8b.gguf --expect-nodes 3 --mdns --secret-file swarm.txt
       started on each of three machines: they find each other and share the layers out`
 
@@ -188,10 +193,8 @@ function watchForStop(deps: CliDeps, flags: Pick<UpFlags, 'exitWithParent'>): In
 
 function nodeConfig(deps: CliDeps, dataDir: string, flags: UpFlags): Omit<NodeConfig, 'peers' | 'listen'> {
   const secret = readSecret(deps.env, flags.secretFile)
-  const model = flags.model === undefined ? deps.builtInModel : (modelFile(deps, flags.model) ?? resolve(flags.model))
   return {
     dataDir,
-    model,
     layers: withExpectedNodes(flags.layers, flags.expectNodes),
     mdns: flags.mdns === true,
     hybridSignatures: flags.hybridSignatures === true,
@@ -201,6 +204,7 @@ function nodeConfig(deps: CliDeps, dataDir: string, flags: UpFlags): Omit<NodeCo
     drainMs: flags.drain * 1000,
     ...(secret === undefined ? {} : { secret }),
     ...engineConfig(flags),
+    ...weightsConfig(deps, flags),
   }
 }
 

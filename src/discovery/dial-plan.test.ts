@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { planDial } from './dial-plan.ts'
+import { planDial, endingIn } from './dial-plan.ts'
 import type { PeerMetadata } from './peer-metadata.ts'
 
 const metadata: PeerMetadata = {
@@ -54,4 +54,13 @@ test('without metadata the record counts; without both nothing does', () => {
   const addresses = ['/ip4/10.0.0.1/tcp/1/p2p/P']
   assert.deepEqual(planDial('P', { ...facts, recordAddresses: addresses }), { kind: 'direct', addresses })
   assert.deepEqual(planDial('P', facts), { kind: 'skip', reason: 'unknown' })
+})
+
+test('an address ends in the peer that it leads to, also where it names a relay before', () => {
+  const plain = '/ip4/198.51.100.7/tcp/4001'
+  const circuit = `${plain}/p2p/R/p2p-circuit`
+  for (const address of [plain, circuit]) {
+    assert.equal(endingIn(address, 'P'), `${address}/p2p/P`)
+    assert.equal(endingIn(`${address}/p2p/P`, 'P'), `${address}/p2p/P`)
+  }
 })

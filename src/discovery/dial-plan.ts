@@ -57,8 +57,9 @@ export function planDial(peer: string, facts: DialFacts): DialPlan {
   return { kind: 'skip', reason: 'no-relay', sequence: found.sequence }
 }
 
-function endingIn(address: string, peer: string): string {
-  return address.includes('/p2p/') ? address : `${address}/p2p/${peer}`
+/** The address with the peer's id at its end. That of a circuit names its relay before, whether it names the peer or not. */
+export function endingIn(address: string, peer: string): string {
+  return /\/p2p\/[^/]+$/.test(address) ? address : `${address}/p2p/${peer}`
 }
 
 function few(addresses: readonly string[]): string[] {

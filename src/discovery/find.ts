@@ -8,6 +8,7 @@ import type { MainlineNode } from '#mainline'
 import { type Announcement, isAnswerTo, openAnnouncement } from './announcement.ts'
 import type { AnnouncementTable } from './announcement-table.ts'
 import { ANNOUNCEMENT_KIND } from './announcer.ts'
+import { endingIn } from './dial-plan.ts'
 import { isFault, type PeerFault } from './errors.ts'
 import { serviceKey } from './keys.ts'
 import {
@@ -101,9 +102,7 @@ class Search {
       if (announcement !== undefined && !isFault(announcement) && announcement.peer === peer) {
         this.#take(announcement, 'kad')
       } else {
-        const reached = await this.#connect(
-          addresses.map(text => (text.includes('/p2p/') ? text : `${text}/p2p/${peer}`)),
-        )
+        const reached = await this.#connect(addresses.map(text => endingIn(text, peer)))
         if (reached === peer) await this.#ask(peer, 'kad')
       }
     })

@@ -15,3 +15,4 @@ export type {
   Service,
   ServiceQuery,
 } from './types.ts'
+export { SERVICES_MAX } from './limits.ts'

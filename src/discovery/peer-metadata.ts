@@ -12,7 +12,7 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 import { peerOfPublicKey, publicKeyOfPeer } from '#crypto'
 import { bytesOf } from '#identity'
-import { type BencodeValue, decodeBencode, encodeBencode } from '#mainline'
+import { type BencodeValue, decodeBencode, encodeBencode } from '#formats'
 import type { PeerFault } from './errors.ts'
 import {
   METADATA_ADDRESS_CHARS_MAX,

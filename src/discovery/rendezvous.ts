@@ -4,6 +4,7 @@
  */
 import { type Clock, type Logger, messageOf, withDeadline } from '#base'
 import type { MainlineNode } from '#mainline'
+import { endingIn } from './dial-plan.ts'
 import { topicKey } from './keys.ts'
 import {
   DIAL_MS_MAX,
@@ -78,7 +79,7 @@ export class Rendezvous {
     for await (const { peer, addresses } of this.#deps.kad?.findProviders(this.#key, { signal }) ?? []) {
       if (peer === this.#deps.host.id || this.#deps.host.peers().some(({ id }) => id === peer)) continue
       for (const address of addresses.slice(0, 4)) {
-        await this.#dial(address.includes('/p2p/') ? address : `${address}/p2p/${peer}`, signal)
+        await this.#dial(endingIn(address, peer), signal)
       }
       if (++count >= TOPIC_PEERS_MAX) return
     }

@@ -100,13 +100,3 @@ export class TensorView {
     if (!isCpu) ggml.readTensor(this.#tensor, this.bytes, 0, this.bytes.byteLength)
   }
 }
-
-/** The exponent bits of an f32: all set in NaN and infinity. */
-const EXPONENT = 0x7f800000
-
-/** Whether all numbers are finite. @param bytes f32, aligned to 4 bytes */
-export function areFinite(bytes: Uint8Array): boolean {
-  const bits = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
-  for (let i = 0; i < bits.length; i++) if (((bits[i] ?? 0) & EXPONENT) === EXPONENT) return false
-  return true
-}

@@ -222,7 +222,7 @@ test('tokens, rows and requests that cannot be are refused, and the child lives 
   assert.equal(edge.status().pid, pid)
 })
 
-test('a truncated file, a file of garbage and no file are refused with a reason, and the child lives on', async () => {
+test('a truncated file, a file of garbage and no file are refused with a reason, and the next load works', async t => {
   const engine = createEdgeEngine(deps, options)
   const model = readFileSync(FILE)
   const write = (name: string, bytes: Uint8Array): string => {
@@ -230,7 +230,8 @@ test('a truncated file, a file of garbage and no file are refused with a reason,
     writeFileSync(file, bytes)
     return file
   }
-  const { pid } = await engine.load({ file: FILE })
+  t.after(() => engine.stop())
+  await engine.load({ file: FILE })
   const bad = [
     write('half.gguf', model.subarray(0, model.length / 2)),
     write('header.gguf', model.subarray(0, 20_000)),
@@ -245,12 +246,10 @@ test('a truncated file, a file of garbage and no file are refused with a reason,
       return true
     })
     assert.equal(engine.status().state, 'failed')
-    assert.equal(engine.status().pid, pid)
     await assert.rejects(engine.tokenize('x', SPECIAL), KoinonError)
   }
   await engine.load({ file: FILE })
   assert.equal(engine.status().state, 'ready')
-  await engine.stop()
 })
 
 test('a hostile vocabulary costs at most its own child', async () => {

@@ -1,12 +1,13 @@
 /** A model's edges in this process: token embedding on one side, final norm and output head on the other. */
 import { formatBytes } from '#base'
 import type { ModelConfig } from '#formats'
-import { areFinite, ComputeMemory, TensorView } from './compute-memory.ts'
+import { ComputeMemory, TensorView } from './compute-memory.ts'
 import { EngineError } from './errors.ts'
 import { type Context, F32, type Graph, I32, type Tensor } from './ggml/binding.ts'
 import { type ComputeDevice, type GgmlRuntime, profileOf } from './ggml/runtime.ts'
 import { EMBED_TOKENS_MAX } from './limits.ts'
 import { type ModelFile, withModelFile } from './model-file.ts'
+import { refuseRows, type RowOrigin } from './row-check.ts'
 import { findWeights, type WeightSpec, Weights } from './weights.ts'
 
 export type EdgeSessionReport = {
@@ -15,6 +16,30 @@ export type EdgeSessionReport = {
   readonly weightBytes: number
   readonly device: string
   readonly profile: string
+}
+
+const INPUT: RowOrigin = {
+  kind: 'hidden',
+  side: 'input',
+  what: 'the numbers that came back from the last stage',
+  why: 'it, or the file that it loaded, is broken',
+}
+const LOGITS: RowOrigin = {
+  kind: 'logits',
+  side: 'output',
+  what: 'the logits',
+  why: 'the weights of the output head are broken',
+}
+const EMBEDDED: RowOrigin = {
+  kind: 'hidden',
+  side: 'output',
+  what: 'the embedded rows',
+  why: 'the table of embeddings is broken',
+}
+
+export type EdgeSessionOptions = {
+  /** Told, before memory is taken for a load, how many bytes it and all calls after it need. */
+  readonly reserve?: (bytes: number) => void
 }
 
 const NODES_MAX = 16
@@ -36,10 +61,12 @@ type Loaded = {
  */
 export class EdgeSession {
   readonly #runtime: GgmlRuntime
+  readonly #reserve: (bytes: number) => void
   #loaded: Loaded | undefined
 
-  constructor(runtime: GgmlRuntime) {
+  constructor(runtime: GgmlRuntime, { reserve = () => undefined }: EdgeSessionOptions = {}) {
     this.#runtime = runtime
+    this.#reserve = reserve
   }
 
   /** @throws EngineError; FormatError for a file that is no model or of an unknown architecture */
@@ -47,7 +74,7 @@ export class EdgeSession {
     this.free()
     return withModelFile(file, async model => {
       const device = this.#runtime.cpu
-      const { embedding, head } = await loadEdges(device, model, onProgress)
+      const { embedding, head } = await loadEdges(device, model, { onProgress, reserve: this.#reserve })
       const { config } = model
       const headMemory = new ComputeMemory(device, NODES_MAX)
       const headGraph = new SmallGraph(device, headMemory, context => buildHead(device, { config, head, context }))
@@ -109,10 +136,10 @@ export class EdgeSession {
       )
     }
     headGraph.input.bytes.set(row)
-    refuseNonFinite(headGraph.input.bytes, 'input')
+    refuseRows(headGraph.input.bytes, INPUT)
     headGraph.run()
     const bytes = headGraph.output.bytes.slice()
-    refuseNonFinite(bytes, 'output')
+    refuseRows(bytes, LOGITS)
     return new Float32Array(bytes.buffer)
   }
 
@@ -141,8 +168,12 @@ export class EdgeSession {
 async function loadEdges(
   device: ComputeDevice,
   { file, gguf, config }: ModelFile,
-  onProgress?: (doneBytes: number, totalBytes: number) => void,
+  options: {
+    readonly onProgress: ((doneBytes: number, totalBytes: number) => void) | undefined
+    readonly reserve: (bytes: number) => void
+  },
 ): Promise<{ embedding: Weights; head: Weights }> {
+  const { onProgress, reserve } = options
   const { width, vocabularySize } = config
   const table: WeightSpec = { name: 'token_embd.weight', dims: [width, vocabularySize], use: 'getRows' }
   // Without a head of its own a model uses its embedding table, in a copy that lies where products are fastest.
@@ -163,6 +194,10 @@ async function loadEdges(
       `the model's edges need ${formatBytes(totalBytes)}, but ${formatBytes(freeBytes)} are free`,
     )
   }
+  // A tensor in another form is made from a copy of it; tokens are embedded, and logits handed over, a few at a time.
+  reserve(
+    totalBytes + Math.max(embeddingBytes, bytesOf(headFound)) + 4 * (EMBED_TOKENS_MAX * width + 16 * vocabularySize),
+  )
   const embedding = await Weights.load(
     device,
     { file, found: embeddingFound },
@@ -252,7 +287,9 @@ class SmallGraph {
 function lookUp(graph: SmallGraph, tokens: Int32Array): Uint8Array {
   graph.input.bytes.set(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength))
   graph.run()
-  return graph.output.bytes.slice()
+  const rows = graph.output.bytes.slice()
+  refuseRows(rows, EMBEDDED)
+  return rows
 }
 
 function checkTokens(tokens: Int32Array, config: ModelConfig): void {
@@ -267,15 +304,5 @@ function checkTokens(tokens: Int32Array, config: ModelConfig): void {
   throw new EngineError(
     { code: 'ENGINE_TOKEN_UNKNOWN', token: unknown },
     `token ${unknown} is not one of the ${config.vocabularySize} of this model`,
-  )
-}
-
-function refuseNonFinite(bytes: Uint8Array, side: 'input' | 'output'): void {
-  if (areFinite(bytes)) return
-  throw new EngineError(
-    { code: 'ENGINE_NON_FINITE', side },
-    side === 'input'
-      ? 'the row that came back from the last stage holds NaN or infinity'
-      : 'the logits hold NaN or infinity: the weights of the output head are broken',
   )
 }

@@ -3,6 +3,8 @@
  * supervisor's business.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { getCompileCacheDir } from 'node:module'
+import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Duplex } from 'node:stream'
 import { type CancelTimer, type Clock, KoinonError } from '#base'
@@ -20,6 +22,7 @@ import { EngineError, type EngineFault } from './errors.ts'
 import {
   CHILD_FRAME_BYTES_MAX,
   CHILD_HEAP_BYTES_MAX,
+  CHILD_IDLE_AFTER_MS,
   CHILD_REQUEST_MS_MAX,
   CHILD_START_MS_MAX,
   CHILD_STDERR_BYTES_MAX,
@@ -27,9 +30,17 @@ import {
   CHILD_WAITING_BYTES_MAX,
   CHILD_WAITING_MAX,
 } from './limits.ts'
+import type { SandboxRequest } from './sandbox/policy.ts'
+import { type ProcessorLimits, watchProcessorTime } from './sandbox/processor-time.ts'
 import type { EngineOptions } from './types.ts'
 
 export type ChildSpec = { readonly role: ChildRole; readonly options: EngineOptions }
+
+/** @property processor what the child may use of the processors @default PROCESSOR_LIMITS */
+export type ChildDeps = { readonly clock: Clock; readonly processor?: ProcessorLimits }
+
+/** Absolute paths of what one child may open; the files to write exist already. */
+export type ChildFiles = { readonly reads: readonly string[]; readonly writes?: readonly string[] }
 
 export type RequestOptions = {
   /** What the child says before its answer. Each renews the time limit. */
@@ -48,6 +59,8 @@ type Waiting = {
 }
 
 const ENTRY = fileURLToPath(new URL('./child/main.ts', import.meta.url))
+/** What takes rights away first. Elsewhere than on Linux a child has none taken. */
+const LAUNCHER = fileURLToPath(new URL('./sandbox/launch.ts', import.meta.url))
 
 export class EngineChild {
   readonly #clock: Clock
@@ -57,6 +70,9 @@ export class EngineChild {
   readonly #reader = new MessageReader(CHILD_FRAME_BYTES_MAX)
   readonly #ready = Promise.withResolvers<void>()
   #nextId = 1
+  /** Clock.monotonic() of the last answer; at first of the start. */
+  #answeredAt: number
+  readonly #cancelProcessorWatch: CancelTimer
   /** When the deadlines of what waits are looked at next; infinity: not at all. */
   #watchAt = Number.POSITIVE_INFINITY
   #cancelWatch: CancelTimer | undefined
@@ -69,15 +85,10 @@ export class EngineChild {
   readonly ended: Promise<EngineError | undefined>
 
   /** Starts the process. Await `ready()` before the first request. */
-  constructor(deps: { readonly clock: Clock }, spec: ChildSpec) {
+  constructor(deps: ChildDeps, spec: ChildSpec, files: ChildFiles = { reads: [] }) {
     this.#clock = deps.clock
-    const flags = [
-      '--no-warnings',
-      // On SIGUSR1 Node would open the inspector's port.
-      '--disable-sigusr1',
-      `--max-old-space-size=${CHILD_HEAP_BYTES_MAX / 2 ** 20}`,
-    ]
-    this.#process = spawn(process.execPath, [...flags, ENTRY, spec.role, JSON.stringify(spec.options)], {
+    this.#answeredAt = deps.clock.monotonic()
+    this.#process = spawn(process.execPath, argumentsOf(spec, files), {
       // `overlapped` is what an asynchronous pipe is called on Windows; elsewhere it means `pipe`. The last one is the
       // lifeline: nothing is written to it, it ends with this process.
       stdio: ['ignore', 'pipe', 'pipe', 'overlapped', 'overlapped'],
@@ -100,6 +111,12 @@ export class EngineChild {
       })
       // `close` comes after `exit` and the last of stderr.
       this.#process.once('close', (exitCode, signal) => resolve(this.#end(this.#crashOf(exitCode, signal))))
+    })
+    this.#cancelProcessorWatch = watchProcessorTime(deps, {
+      pid: this.pid,
+      threads: spec.options.threads,
+      wasAsked: () => this.#waiting.size > 0 || this.#clock.monotonic() - this.#answeredAt < CHILD_IDLE_AFTER_MS,
+      onExceeded: reason => this.kill(reason),
     })
   }
 
@@ -207,6 +224,7 @@ export class EngineChild {
       return
     }
     this.#waiting.delete(id)
+    this.#answeredAt = this.#clock.monotonic()
     if (kind === KIND.reply) {
       waiting.resolve(payload)
     } else {
@@ -232,6 +250,7 @@ export class EngineChild {
     this.#ready.promise.catch(() => undefined) // Nobody may be waiting for the start.
     this.#ready.reject(error)
     this.#cancelWatch?.()
+    this.#cancelProcessorWatch()
     for (const { reject } of this.#waiting.values()) reject(error)
     this.#waiting.clear()
     return crash
@@ -248,6 +267,19 @@ export function stopped(): EngineError {
   return new EngineError({ code: 'ENGINE_STOPPED' }, 'the engine was stopped')
 }
 
+function argumentsOf({ role, options }: ChildSpec, { reads, writes = [] }: ChildFiles): readonly string[] {
+  const flags = [
+    '--no-warnings',
+    // On SIGUSR1 Node would open the inspector's port.
+    '--disable-sigusr1',
+    `--max-old-space-size=${CHILD_HEAP_BYTES_MAX / 2 ** 20}`,
+  ]
+  const command = [...flags, ENTRY, role, JSON.stringify(options)]
+  if (process.platform !== 'linux') return command
+  const request: SandboxRequest = { reads, writes, device: options.device, role }
+  return ['--no-warnings', '--disable-sigusr1', LAUNCHER, JSON.stringify(request), process.execPath, ...command]
+}
+
 /**
  * Nothing of ours goes down to the child. Windows programs do not start without SystemRoot.
  *
@@ -257,9 +289,14 @@ export function stopped(): EngineError {
  */
 export function childEnvironment(role: ChildRole): Record<string, string> {
   const systemRoot = process.env['SystemRoot']
+  const compiled = getCompileCacheDir()
   return {
+    // Node adds a folder for its own version below the one that it is told.
+    ...(compiled === undefined ? {} : { NODE_COMPILE_CACHE: dirname(compiled) }),
     // ggml would start a debugger to print where it failed.
     GGML_NO_BACKTRACE: '1',
+    // Node ends where OpenSSL's own settings are there but may not be read.
+    ...(process.platform === 'linux' && { OPENSSL_CONF: '/dev/null' }),
     ...(role === 'reference' ? {} : { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' }),
     ...(systemRoot !== undefined && { SystemRoot: systemRoot }),
   }

@@ -25,6 +25,8 @@ export type EngineFault =
   | { readonly code: 'ENGINE_CONTEXT_FULL'; readonly positions: number; readonly contextMax: number }
   /** Rows that hold NaN or infinity: `input` came so, `output` was computed so. */
   | { readonly code: 'ENGINE_NON_FINITE'; readonly side: 'input' | 'output' }
+  /** Rows that hold numbers larger than any model makes: beyond `bound`. */
+  | { readonly code: 'ENGINE_OUT_OF_RANGE'; readonly side: 'input' | 'output'; readonly bound: number }
   | { readonly code: 'ENGINE_COMPUTE_FAILED'; readonly status: number }
   | { readonly code: 'ENGINE_TOKEN_UNKNOWN'; readonly token: number }
   /** The operating system does not let the file be read; `reason` is its code: "ENOENT", "EACCES". */
@@ -40,6 +42,10 @@ export type EngineFault =
   | { readonly code: 'ENGINE_START_FAILED'; readonly reason: string }
   /** It crashed too often in a minute and stays down until the next `load`. */
   | { readonly code: 'ENGINE_FAILED'; readonly restarts: number }
+  /** A model that was tried crashed, or computed something that is no number: `cause` is the code of what happened. */
+  | { readonly code: 'ENGINE_TRIAL_FAILED'; readonly cause: string }
+  /** A model that was tried computes something else than its card says. */
+  | { readonly code: 'ENGINE_TRIAL_MISMATCH'; readonly deviation: number; readonly tolerance: number }
   | { readonly code: 'ENGINE_STOPPED' }
   | { readonly code: 'ENGINE_BUSY'; readonly waiting: number }
   | { readonly code: 'ENGINE_REQUEST_TOO_LARGE'; readonly bytes: number; readonly bytesMax: number }

@@ -18,6 +18,15 @@ export const CONTEXT_MAX = 10_000_000
 /** Decoding graphs that are kept; each costs about 0.3 MB at 16 layers. */
 export const GRAPHS_KEPT_MAX = 64
 
+/**
+ * Largest magnitude of a number in a hidden row. Trained models stay below 1e6 (Gemma 3 27B comes to 8e5, most to 1e4);
+ * up to here the squares of a row of 65 536 numbers, which the next norm adds up, stay within f32.
+ */
+export const HIDDEN_MAGNITUDE_MAX = 2 ** 30
+
+/** Largest magnitude of a logit. Heads give below 1e3; differences of this size mean that the softmax knows one token only. */
+export const LOGIT_MAGNITUDE_MAX = 2 ** 20
+
 /** Tokens that one call embeds. */
 export const EMBED_TOKENS_MAX = 4_096
 
@@ -53,6 +62,36 @@ export const CHILD_STDERR_BYTES_MAX = 4096
 
 /** JavaScript heap of an engine child. Weights and KV rows lie outside of it; the file's description inside. */
 export const CHILD_HEAP_BYTES_MAX = 1024 * 1024 * 1024
+
+/** Memory of an engine child beyond weights, KV rows, work and heap: libraries, threads' stacks, vocabulary and samplers. */
+export const CHILD_MARGIN_BYTES = 512 * 1024 * 1024
+
+/** Files and pipes that an engine child may have open. */
+export const CHILD_FILES_MAX = 256
+
+/** The same where it uses a graphics card, whose driver opens its devices many times. */
+export const CHILD_GPU_FILES_MAX = 4_096
+
+/** Time between two looks at the processor time of an engine child, in milliseconds. */
+export const CHILD_PROCESSOR_LOOK_MS = 5_000
+
+/** Processor time that an engine child may use beyond its rates, in milliseconds; then it is killed. */
+export const CHILD_PROCESSOR_BURST_MS = 10_000
+
+/** Threads whose time an engine child may use beside those that compute, while something is asked of it. */
+export const CHILD_PROCESSOR_SPARE_THREADS = 1
+
+/** Processors that an engine child may use while nothing is asked of it. */
+export const CHILD_PROCESSOR_IDLE_SHARE = 0.1
+
+/** How long after an answer an engine child still counts as asked, in milliseconds. */
+export const CHILD_IDLE_AFTER_MS = 10_000
+
+/** Largest relative deviation from a test vector that was made with the same numeric profile, where results are equal. */
+export const TRIAL_SAME_PROFILE_DEVIATION_MAX = 1e-4
+
+/** The same for another profile: other processors, graphics cards and threads round elsewhere. docs/decisions/0013 has the numbers. */
+export const TRIAL_OTHER_PROFILE_DEVIATION_MAX = 0.02
 
 /** Samplers open at once in one edge engine: one per generation. */
 export const SAMPLERS_MAX = 256

@@ -1,7 +1,8 @@
 /** Engine children that do one thing and end: measuring, describing, quantizing. */
+import { closeSync, existsSync, openSync, rmSync } from 'node:fs'
 import { decodeJson, encodeJson, KIND, type Kind } from './child/protocol.ts'
 import type { EngineDescription } from './child/description.ts'
-import { EngineChild } from './engine-child.ts'
+import { type ChildFiles, EngineChild } from './engine-child.ts'
 import type { QuantizeRequest, QuantizeType } from './llama/quantize.ts'
 import type { EngineDeps } from './supervisor.ts'
 import type { EngineOptions } from './types.ts'
@@ -39,15 +40,31 @@ export async function quantize(
 ): Promise<void> {
   const { threads = 1, ...rest } = options
   const request: QuantizeRequest = { ...files, ...rest, threads }
-  await runOnce(deps, { threads, device: 'cpu' }, { kind: KIND.quantize, payload: encodeJson(request) })
+  // The child may write to files that are there, and make none.
+  const isNew = !existsSync(files.fileOut)
+  closeSync(openSync(files.fileOut, 'a'))
+  try {
+    await runOnce(
+      deps,
+      { threads, device: 'cpu' },
+      {
+        kind: KIND.quantize,
+        payload: encodeJson(request),
+        files: { reads: [files.fileIn], writes: [files.fileOut] },
+      },
+    )
+  } catch (error) {
+    if (isNew) rmSync(files.fileOut)
+    throw error
+  }
 }
 
 async function runOnce(
   deps: EngineDeps,
   options: EngineOptions,
-  command: { readonly kind: Kind; readonly payload?: Uint8Array },
+  command: { readonly kind: Kind; readonly payload?: Uint8Array; readonly files?: ChildFiles },
 ): Promise<Uint8Array> {
-  const child = new EngineChild(deps, { role: 'tool', options })
+  const child = new EngineChild(deps, { role: 'tool', options }, command.files)
   try {
     await child.ready()
     return await child.request(command.kind, command.payload === undefined ? [] : [command.payload])

@@ -43,7 +43,11 @@ export interface ReferenceEngine {
  * @throws EngineError
  */
 export async function createReference(deps: EngineDeps, load: ReferenceLoad): Promise<ReferenceEngine> {
-  const child = new EngineChild(deps, { role: 'reference', options: { threads: load.threads, device: 'cpu' } })
+  const child = new EngineChild(
+    deps,
+    { role: 'reference', options: { threads: load.threads, device: 'cpu' } },
+    { reads: [load.file] },
+  )
   try {
     await child.ready()
     const reply = await child.request(KIND.load, [encodeJson(load)])

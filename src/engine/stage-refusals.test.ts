@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, open, readFile, rm, truncate } from 'node:fs/promises'
+import { mkdtemp, open, rm, truncate } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, beforeEach, test } from 'node:test'
 import { codeOf } from '#base'
-import { memorySource, readGguf } from '#formats'
+import { patchTensor } from '../../test/support/patch-gguf.ts'
 import { writeRandomGguf } from '../../test/support/random-gguf.ts'
 import { EdgeSession } from './edge-session.ts'
 import { type GgmlRuntime, openRuntime } from './ggml/runtime.ts'
@@ -223,15 +223,6 @@ test('the edge refuses tokens that are not in the vocabulary, and rows of a wron
   assert.equal(edge.logits(someRows(1)).length, 512)
   edge.free()
 })
-
-/** Overwrites one number of an F32 tensor. */
-async function patchTensor(path: string, name: string, patch: { index: number; value: number }): Promise<void> {
-  const gguf = await readGguf(memorySource(await readFile(path)))
-  const offset = gguf.tensorsByName.get(name)?.offset ?? assert.fail(`no ${name}`)
-  const handle = await open(path, 'r+')
-  await handle.write(new Uint8Array(Float32Array.of(patch.value).buffer), 0, 4, offset + 4 * patch.index)
-  await handle.close()
-}
 
 /** Replaces a text by another of the same length. */
 async function replaceText(path: string, from: string, to: string): Promise<void> {

@@ -5,7 +5,7 @@
 import { containsLayers, formatBytes, formatLayers, type LayerRange, layersIn } from '#base'
 import type { ModelConfig } from '#formats'
 import { stageWeights } from './architectures/registry.ts'
-import { areFinite, ComputeMemory } from './compute-memory.ts'
+import { ComputeMemory } from './compute-memory.ts'
 import { EngineError } from './errors.ts'
 import { type ComputeDevice, type GgmlRuntime, profileOf } from './ggml/runtime.ts'
 import { GraphCache } from './graph-cache.ts'
@@ -13,9 +13,23 @@ import type { GraphShape } from './graph-builder.ts'
 import { KvCache, kvBytes, kvShape, type KvShape, roundUpRows } from './kv-cache.ts'
 import { CONTEXT_MAX, SLOTS_MAX, STEP_ROWS_MAX } from './limits.ts'
 import { type ModelFile, withModelFile } from './model-file.ts'
+import { refuseRows, type RowOrigin } from './row-check.ts'
 import { graphNodesMax, StageGraph, type StageParts } from './stage-graph.ts'
 import type { StageAudit, StageLoad, StageReport, StageStep } from './types.ts'
 import { findWeights, Weights } from './weights.ts'
+
+const INPUT: RowOrigin = {
+  kind: 'hidden',
+  side: 'input',
+  what: 'the rows that came in',
+  why: 'the stage before this one, or the file that it loaded, is broken',
+}
+const OUTPUT: RowOrigin = {
+  kind: 'hidden',
+  side: 'output',
+  what: 'the computed rows',
+  why: 'the model cannot go on from this input, or its weights are broken',
+}
 
 /** One-row steps after loading; the first ones warm caches up. */
 const TRIAL_STEPS = 7
@@ -26,21 +40,30 @@ type Loaded = {
   readonly layers: LayerRange
 }
 
+export type StageSessionReport = Omit<StageReport, 'pid' | 'sandbox'>
+
 type Progress = (doneBytes: number, totalBytes: number) => void
+
+export type StageSessionOptions = {
+  /** Told, before memory of the CPU is taken for a load, how many bytes it and all steps after it need. */
+  readonly reserve?: (bytes: number) => void
+}
 
 export class StageSession {
   readonly #runtime: GgmlRuntime
+  readonly #reserveBytes: (bytes: number) => void
   #loaded: Loaded | undefined
 
-  constructor(runtime: GgmlRuntime) {
+  constructor(runtime: GgmlRuntime, { reserve = () => undefined }: StageSessionOptions = {}) {
     this.#runtime = runtime
+    this.#reserveBytes = reserve
   }
 
   /**
    * Loads the layers, in place of what was loaded before, and tries them once.
    * @throws EngineError; FormatError for a file that is no model or of an unknown architecture
    */
-  async load(request: StageLoad, onProgress?: Progress): Promise<Omit<StageReport, 'pid'>> {
+  async load(request: StageLoad, onProgress?: Progress): Promise<StageSessionReport> {
     this.free()
     checkRequest(request)
     return withModelFile(request.file, async model => {
@@ -77,11 +100,11 @@ export class StageSession {
     }
     return graphs.use(shape, graph => {
       graph.rows.set(step.rows)
-      refuseNonFinite(graph.rows, 'input')
+      refuseRows(graph.rows, INPUT)
       parts.cache.markUsed(step.slot, end)
       graph.run(step.position)
       const outputs = graph.outputs.slice()
-      refuseNonFinite(outputs, 'output')
+      refuseRows(outputs, OUTPUT)
       return outputs
     })
   }
@@ -104,10 +127,10 @@ export class StageSession {
       try {
         if (graph.allocate().hasMoved) graphs.clear()
         graph.rows.set(rows)
-        refuseNonFinite(graph.rows, 'input')
+        refuseRows(graph.rows, INPUT)
         graph.run(0)
         const outputs = graph.outputs.slice()
-        refuseNonFinite(outputs, 'output')
+        refuseRows(outputs, OUTPUT)
         return outputs
       } finally {
         graph.free()
@@ -138,13 +161,17 @@ export class StageSession {
   async #loadOn(
     device: ComputeDevice,
     load: { readonly model: ModelFile; readonly request: StageLoad; readonly onProgress: Progress | undefined },
-  ): Promise<Omit<StageReport, 'pid'>> {
+  ): Promise<StageSessionReport> {
     const { gguf, config, file } = load.model
     const { layers, slots } = load.request
     const specs = stageWeights(config, layers)
     const found = findWeights(gguf, specs)
     const shape = kvShape(config, load.request)
-    refuseTooLarge(device, { shape, config, weightBytes: sum([...found.values()].map(tensor => tensor.size)) })
+    const sizes = [...found.values()].map(tensor => tensor.size)
+    const neededBytes = refuseTooLarge(device, { shape, config, weightBytes: sum(sizes) })
+    // A tensor in another form is made from a copy of it as it is in the file; an audit has KV rows of its own.
+    const auditBytes = kvBytes(kvShape(config, { layers, slots: 1, contextMax: STEP_ROWS_MAX }))
+    if (device.isCpu) this.#reserveBytes(neededBytes + sizes.reduce((a, b) => Math.max(a, b), 0) + auditBytes)
     const weights = await Weights.load(device, { file, found }, { onProgress: load.onProgress })
     const parts = this.#allocate(device, { config, weights, shape })
     this.#loaded = { parts, graphs: new GraphCache(parts), layers }
@@ -161,7 +188,7 @@ export class StageSession {
   #report(
     { device, config, weights, cache: { shape } }: StageParts,
     { slots, stepMs }: { readonly slots: number; readonly stepMs: number },
-  ): Omit<StageReport, 'pid'> {
+  ): StageSessionReport {
     return {
       device: device.text,
       profile: profileOf(this.#runtime, device, [...weights.bufferTypes]),
@@ -299,28 +326,18 @@ function checkStep(
   }
 }
 
-/** @param bytes f32, aligned to 4 bytes */
-function refuseNonFinite(bytes: Uint8Array, side: 'input' | 'output'): void {
-  if (areFinite(bytes)) return
-  throw new EngineError(
-    { code: 'ENGINE_NON_FINITE', side },
-    side === 'input'
-      ? 'the rows that came in hold NaN or infinity: the stage before this one, or the file that it loaded, is broken'
-      : 'the computed rows hold NaN or infinity: the model cannot go on from this input, or its weights are broken',
-  )
-}
-
+/** @returns the bytes that will be needed. @throws EngineError ENGINE_OUT_OF_MEMORY */
 function refuseTooLarge(
   device: ComputeDevice,
   need: { readonly shape: KvShape; readonly config: ModelConfig; readonly weightBytes: number },
-): void {
+): number {
   const { shape, config, weightBytes } = need
   const rows = Math.min(STEP_ROWS_MAX, shape.slotRows)
   // Masks, and the few activations that live at once.
   const workBytes = rows * (4 * shape.slotRows + 4 * (8 * config.width + 3 * config.feedForward))
   const neededBytes = weightBytes + kvBytes(shape) + workBytes
   const freeBytes = device.freeBytes()
-  if (neededBytes <= freeBytes) return
+  if (neededBytes <= freeBytes) return neededBytes
   throw new EngineError(
     { code: 'ENGINE_OUT_OF_MEMORY', neededBytes, freeBytes },
     `${layersIn(shape.layers)} layers with ${shape.slots} slots of ${shape.slotRows} positions need ${formatBytes(neededBytes)} ` +

@@ -24,7 +24,12 @@ export type SupervisedRequest = {
 type Waiter = { readonly resolve: () => void; readonly reject: (error: Error) => void }
 
 /** What every load reports, whatever the role. */
-type BaseReport = { readonly device: string; readonly profile: string; readonly weightBytes: number }
+type BaseReport = {
+  readonly device: string
+  readonly profile: string
+  readonly sandbox: string
+  readonly weightBytes: number
+}
 
 export class Supervisor<Report extends BaseReport> {
   readonly #deps: EngineDeps
@@ -35,7 +40,9 @@ export class Supervisor<Report extends BaseReport> {
   #state: EngineState = 'stopped'
   #child: EngineChild | undefined
   /** The last load that succeeded: what a restart repeats. */
-  #loaded: { readonly request: Uint8Array; readonly report: Report & { readonly pid: number } } | undefined
+  #loaded:
+    | { readonly request: { readonly file: string }; readonly report: Report & { readonly pid: number } }
+    | undefined
   #isLoading = false
   #isStopped = false
   #cancelRestart: CancelTimer = () => undefined
@@ -58,7 +65,7 @@ export class Supervisor<Report extends BaseReport> {
       ...own,
       state: this.#state,
       ...(pid !== undefined && { pid }),
-      ...(report !== undefined && { device: report.device, profile: report.profile }),
+      ...(report !== undefined && { device: report.device, profile: report.profile, sandbox: report.sandbox }),
       restarts: this.#policy.count,
       ...(this.#lastError !== undefined && { lastError: this.#lastError.message }),
       weightBytes: report?.weightBytes ?? 0,
@@ -69,8 +76,14 @@ export class Supervisor<Report extends BaseReport> {
     this.#listeners.push(listener)
   }
 
-  /** Starts the child if need be and loads. A load that fails is not repeated. */
-  async load(request: unknown, options: LoadOptions = {}): Promise<Report & { readonly pid: number }> {
+  /**
+   * Starts a child and loads. Each load has a child of its own, because what a child may read is settled before it starts.
+   * A load that fails is not repeated.
+   */
+  async load(
+    request: { readonly file: string },
+    options: LoadOptions = {},
+  ): Promise<Report & { readonly pid: number }> {
     if (this.#isStopped) throw stopped()
     if (this.#isLoading) throw new EngineError({ code: 'ENGINE_BUSY', waiting: 1 }, 'the engine is loading already')
     this.#cancelRestart()
@@ -79,7 +92,7 @@ export class Supervisor<Report extends BaseReport> {
     this.#state = 'starting'
     this.#isLoading = true
     try {
-      return await this.#load(encodeJson(request), options)
+      return await this.#load(request, options)
     } catch (error) {
       this.#giveUp(error instanceof KoinonError ? error : undefined)
       throw error
@@ -116,12 +129,17 @@ export class Supervisor<Report extends BaseReport> {
     await this.#child?.end()
   }
 
-  async #load(request: Uint8Array, options: LoadOptions): Promise<Report & { readonly pid: number }> {
+  async #load(request: { readonly file: string }, options: LoadOptions): Promise<Report & { readonly pid: number }> {
     const { signal, onProgress } = options
-    if (signal?.aborted === true) throw abortError(signal)
-    // One that was told to end still holds its memory: the next one starts when it is gone.
-    if (this.#child?.isEnding === true) await this.#child.ended
-    const child = this.#child ?? this.#start()
+    const refuseAborted = (): void => {
+      if (signal?.aborted === true) throw abortError(signal)
+    }
+    refuseAborted()
+    // The one before holds memory until it is gone.
+    await this.#child?.end()
+    if (this.#isStopped) throw stopped()
+    refuseAborted()
+    const child = this.#start(request.file)
     // A load computes without a break, so the only way to end it early is to end the child.
     let abortedBy: Error | undefined
     const onAbort = (): void => {
@@ -131,7 +149,7 @@ export class Supervisor<Report extends BaseReport> {
     signal?.addEventListener('abort', onAbort, { once: true })
     try {
       await child.ready()
-      const reply = await child.request(KIND.load, [request], {
+      const reply = await child.request(KIND.load, [encodeJson(request)], {
         timeoutMs: CHILD_LOAD_SILENCE_MS_MAX,
         onEvent: payload => onProgress?.(...decodeProgress(payload)),
       })
@@ -149,8 +167,8 @@ export class Supervisor<Report extends BaseReport> {
     }
   }
 
-  #start(): EngineChild {
-    const child = new EngineChild(this.#deps, this.#spec)
+  #start(file: string): EngineChild {
+    const child = new EngineChild(this.#deps, this.#spec, { reads: [file] })
     this.#child = child
     void child.ended.then(crash => this.#onEnded(child, crash))
     return child

@@ -36,6 +36,8 @@ export type StageReport = {
   readonly slots: number
   readonly weightBytes: number
   readonly kvBytes: number
+  /** What the process is kept from, in words: "no network, no other programs, reads 1 file, writes none, 2.1 GiB, 2 threads". */
+  readonly sandbox: string
   /** Median of a few one-row steps through the loaded layers, in milliseconds. */
   readonly stepMs: number
 }
@@ -86,6 +88,8 @@ export type EdgeReport = {
   readonly width: number
   readonly vocabularySize: number
   readonly weightBytes: number
+  /** What the process is kept from, in words. */
+  readonly sandbox: string
   /** Text of the begin and end tokens, as chat templates want them; empty where the vocabulary has none. */
   readonly bosText: string
   readonly eosText: string

@@ -4,7 +4,36 @@ import { KoinonError } from '#base'
 /** Where in a GGUF file something is wrong: bytes from the file's start. */
 type At = { readonly offset: number }
 
+/**
+ * What is refused of what strangers say a model is: its core, torrent, magnet link, manifest, or a vote on it.
+ * VERSION: a form that this version does not know. LIMIT: more than any model needs. FILES: other than one. TENSOR: one that
+ * lies about name, shape, type, place or size. LAYERS: piece hashes that do not lead to their file's root. MISMATCH: it is
+ * about another model. MALFORMED: all else.
+ */
+export type DescriptionFault = {
+  readonly code:
+    | 'FORMAT_CORE_MALFORMED'
+    | 'FORMAT_CORE_VERSION'
+    | 'FORMAT_CORE_LIMIT'
+    | 'FORMAT_CORE_FILES'
+    | 'FORMAT_CORE_TENSOR'
+    | 'FORMAT_TORRENT_MALFORMED'
+    | 'FORMAT_TORRENT_VERSION'
+    | 'FORMAT_TORRENT_LIMIT'
+    | 'FORMAT_TORRENT_LAYERS'
+    | 'FORMAT_MAGNET_MALFORMED'
+    | 'FORMAT_MAGNET_VERSION'
+    | 'FORMAT_MANIFEST_MALFORMED'
+    | 'FORMAT_MANIFEST_VERSION'
+    | 'FORMAT_MANIFEST_LIMIT'
+    | 'FORMAT_MANIFEST_MISMATCH'
+    | 'FORMAT_VOTE_MALFORMED'
+  /** For people: completes "refused: ...". */
+  readonly what: string
+}
+
 export type FormatFault =
+  | DescriptionFault
   /** Not a GGUF file at all. */
   | { readonly code: 'FORMAT_GGUF_MAGIC' }
   /** A version or byte order that is not read here. */
@@ -42,4 +71,22 @@ export type FormatFault =
 
 export class FormatError extends KoinonError<FormatFault> {
   override readonly name = 'FormatError'
+}
+
+export function refusal(code: DescriptionFault['code'], what: string): FormatError {
+  return new FormatError({ code, what }, what)
+}
+
+/** The result of a `parseX` of descriptions as its `decodeX` gives it. Whatever else is thrown is a bug, and goes on. */
+export function caught<T>(parse: () => T): T | DescriptionFault {
+  try {
+    return parse()
+  } catch (error) {
+    if (error instanceof FormatError && isDescriptionFault(error.fault)) return error.fault
+    throw error
+  }
+}
+
+function isDescriptionFault(fault: FormatFault): fault is DescriptionFault {
+  return /^FORMAT_(?:CORE|TORRENT|MAGNET|MANIFEST|VOTE)_/.test(fault.code)
 }

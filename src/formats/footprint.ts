@@ -3,7 +3,7 @@ import type { GgufFile, GgufTensor } from './gguf.ts'
 import type { ModelConfig } from './model-config.ts'
 
 /** The layer that a tensor belongs to ("blk.7.attn_q.weight"), or undefined for the edges and what all layers share. */
-function layerOf(tensorName: string): number | undefined {
+export function layerOf(tensorName: string): number | undefined {
   const match = /^blk\.(\d{1,5})\./.exec(tensorName)
   return match === null ? undefined : Number(match[1])
 }

@@ -68,3 +68,92 @@ export const TEMPLATE_WORKERS_MAX = 2
 
 /** Renderings that may wait for a process. */
 export const TEMPLATE_QUEUE_MAX = 64
+
+/** Lists and dictionaries within one another in bencoded bytes. */
+export const BENCODE_DEPTH_MAX = 16
+
+// What describes a model (`core.ts`, `torrent.ts`, `magnet.ts`, `manifest.ts`).
+
+/** Bytes of a model's core; 65 536 tensors with names of a usual length. Real ones have 10 to 200 KB. */
+export const CORE_BYTES_MAX = 4 * 1024 * 1024
+
+/** Bytes of a model's file: the largest known one has 1.9 TiB. */
+export const MODEL_FILE_BYTES_MAX = 2 * 1024 ** 4
+
+/** Bytes before the first tensor: a header as long as one may be, and the alignment behind it. */
+export const CORE_HEADER_BYTES_MAX = GGUF_HEADER_BYTES_MAX + 1024 * 1024
+
+/** Offsets of tensors are multiples of it: GGUF's alignments are. */
+export const CORE_ALIGNMENT = 8
+
+/** Bytes of a torrent's info dictionary. That of a model has 300. */
+export const TORRENT_INFO_BYTES_MAX = 1024 * 1024
+
+/** Bytes of a .torrent file: the piece hashes of the largest model take 64 MiB. */
+export const TORRENT_FILE_BYTES_MAX = 66 * 1024 * 1024
+
+/** Files of a torrent that is looked at. */
+export const TORRENT_FILES_MAX = 1_000
+
+/** Pieces of a torrent. */
+export const TORRENT_PIECES_MAX = 4 * 1024 * 1024
+
+/** Entries of a dictionary of a .torrent file. */
+export const TORRENT_KEYS_MAX = 1_000
+
+/** Characters of the path of a file in a torrent, as it is shown. */
+export const TORRENT_PATH_CHARS_MAX = 300
+
+/** Characters of a magnet link. */
+export const MAGNET_CHARS_MAX = 8_192
+
+/** Peers that are read from a magnet link. */
+export const MAGNET_PEERS_MAX = 32
+
+/** Characters of the name in a magnet link; a longer one is cut. */
+export const MAGNET_NAME_CHARS_MAX = 200
+
+/** Bytes of a manifest: with its signature it fits into an envelope. */
+export const MANIFEST_BYTES_MAX = 15 * 1024
+
+/** UTF-16 units of a model's name in its manifest. */
+export const MANIFEST_NAME_CHARS_MAX = 200
+
+/** Characters of the name of an architecture. */
+export const MANIFEST_ARCHITECTURE_CHARS_MAX = 40
+
+/** UTF-16 units of what a manifest says about the licence: a name, or where it can be read. */
+export const MANIFEST_LICENCE_CHARS_MAX = 200
+
+/** Benchmark results of one model card. */
+export const CARD_BENCHMARKS_MAX = 16
+
+/** UTF-16 units of the name of a benchmark. */
+export const CARD_BENCHMARK_NAME_CHARS_MAX = 60
+
+/** UTF-16 units of the unit of a benchmark's score. */
+export const CARD_BENCHMARK_UNIT_CHARS_MAX = 20
+
+/** Places where a model card says that the file is. */
+export const CARD_SOURCES_MAX = 8
+
+/** Characters of such a URL. */
+export const CARD_SOURCE_CHARS_MAX = 300
+
+/** Probes of one test vector: of models with more layers some are left out. */
+export const CARD_PROBES_MAX = 128
+
+/** Characters of the profile of a test vector. */
+export const CARD_PROFILE_CHARS_MAX = 200
+
+/** UTF-16 units of the comment of a vote. */
+export const VOTE_COMMENT_CHARS_MAX = 200
+
+/** Bytes of a vote without its signature. */
+export const VOTE_BYTES_MAX = 1_024
+
+/** Threads that hash one file. A setting: this is the most that it can be. */
+export const HASH_THREADS_MAX = 4
+
+/** Pieces that a thread takes at a time when it hashes a file. */
+export const HASH_RUN_PIECES = 8

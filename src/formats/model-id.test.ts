@@ -4,7 +4,7 @@ import { concatBytes, toHex } from '#base'
 import { GgufHeaderWriter } from '../../test/support/gguf-writer.ts'
 import { type ByteSource, memorySource } from './byte-source.ts'
 import { readGguf } from './gguf.ts'
-import { modelId, pieceTree } from './model-id.ts'
+import { hashSource, modelId } from './model-id.ts'
 
 /**
  * Computed apart from this program, over bytes (7 i + 3) mod 256, with Python's hashlib:
@@ -27,7 +27,7 @@ const bytesOf = (size: number): Uint8Array => Uint8Array.from({ length: size }, 
 
 for (const [size, root] of ROOTS) {
   test(`the root of ${size} bytes is BitTorrent v2's`, async () => {
-    assert.equal(toHex((await pieceTree(memorySource(bytesOf(size)))).root), root)
+    assert.equal(toHex((await hashSource(memorySource(bytesOf(size)))).tree.root), root)
   })
 }
 
@@ -67,7 +67,7 @@ test('progress reaches the size of the file, a block at a time', async () => {
       return new Uint8Array(length)
     },
   }
-  await pieceTree(source, { onProgress: done => seen.push(done) })
+  await hashSource(source, { onProgress: done => seen.push(done) })
   assert.deepEqual(seen, [1024 * 1024, 2 * 1024 * 1024, size])
   assert.equal(largest, 1024 * 1024)
 })
@@ -77,10 +77,10 @@ test('an aborted computation stops with the reason that was given', async () => 
   const reason = new Error('changed my mind')
   const source = memorySource(new Uint8Array(4 * 1024 * 1024))
   const onProgress = (): void => controller.abort(reason)
-  await assert.rejects(pieceTree(source, { signal: controller.signal, onProgress }), reason)
+  await assert.rejects(hashSource(source, { signal: controller.signal, onProgress }), reason)
 })
 
 test('a file that becomes shorter meanwhile has no id', async () => {
   const source: ByteSource = { size: 100, read: async () => new Uint8Array(50) }
-  await assert.rejects(pieceTree(source), { code: 'FORMAT_GGUF_TRUNCATED' })
+  await assert.rejects(hashSource(source), { code: 'FORMAT_GGUF_TRUNCATED' })
 })

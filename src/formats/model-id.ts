@@ -11,9 +11,9 @@ import { encode } from '@ipld/dag-cbor'
 import { abortError, toHex } from '#base'
 import { sha256 } from '#crypto'
 import type { ByteSource } from './byte-source.ts'
-import { FormatError } from './errors.ts'
+import { becameShorter, type HashOptions, THREADED_BYTES_MIN } from './file-hasher.ts'
 import type { GgufFile } from './gguf.ts'
-import { PIECE_BYTES, type PieceTree, PieceTreeHasher } from './pieces.ts'
+import { type HashedFile, PIECE_BYTES, type PieceTree, PieceTreeHasher } from './pieces.ts'
 
 type ModelFile = {
   /** BEP 52 pieces root, 64 hexadecimal digits. */
@@ -30,34 +30,32 @@ export type ModelIdentity = {
   readonly core: Uint8Array
   /** The hashes of the file's pieces, which were computed on the way. */
   readonly pieces: PieceTree
+  /** The hashes of its leaves, one after another: with `pieces`, a `HashedFile`. */
+  readonly leaves: Uint8Array
 }
 
-export type ModelIdOptions = {
-  readonly signal?: AbortSignal
-  /** Bytes hashed so far, and in all. */
-  readonly onProgress?: (doneBytes: number, totalBytes: number) => void
-}
-
-const CORE_FORMAT = 1
+/** The form of the core that is written and read. */
+export const CORE_FORMAT = 1
 
 /**
  * Reads the whole file once and computes its model's id.
  * @throws FormatError FORMAT_GGUF_TRUNCATED where the file became shorter meanwhile; the signal's reason; the source's errors
  */
-export async function modelId(
-  source: ByteSource,
-  gguf: GgufFile,
-  options: ModelIdOptions = {},
-): Promise<ModelIdentity> {
-  const pieces = await pieceTree(source, options)
+export async function modelId(source: ByteSource, gguf: GgufFile, options: HashOptions = {}): Promise<ModelIdentity> {
+  const { tree: pieces, leaves } = await hashSource(source, options)
   const { root } = pieces
   const tensors = gguf.tensors.map(tensor => [tensor.name, tensor.dims, tensor.type.id, tensor.offset, tensor.size])
   const core = encode({ format: CORE_FORMAT, files: [{ root, length: source.size }], tensors })
-  return { id: toHex(sha256(core)), files: [{ root: toHex(root), length: source.size }], core, pieces }
+  return { id: toHex(sha256(core)), files: [{ root: toHex(root), length: source.size }], core, pieces, leaves }
 }
 
-/** Hashes a source that is not empty, a piece at a time. Two pieces are in memory at once. */
-export async function pieceTree(source: ByteSource, options: ModelIdOptions = {}): Promise<PieceTree> {
+/**
+ * Hashes a source that is not empty: in threads where it is large and has such a way, else a piece at a time, with two
+ * pieces in memory at once.
+ * @throws FormatError FORMAT_GGUF_TRUNCATED; the signal's reason; the source's errors
+ */
+export async function hashSource(source: ByteSource, options: HashOptions = {}): Promise<HashedFile> {
+  if (source.hash !== undefined && source.size >= THREADED_BYTES_MIN) return source.hash(options)
   const hasher = new PieceTreeHasher(source.size)
   const read = (offset: number): Promise<Uint8Array> => source.read(offset, Math.min(PIECE_BYTES, source.size - offset))
   let pending = read(0)
@@ -71,12 +69,5 @@ export async function pieceTree(source: ByteSource, options: ModelIdOptions = {}
     hasher.update(bytes)
     options.onProgress?.(offset + length, source.size)
   }
-  return hasher.tree()
-}
-
-function becameShorter(size: number): FormatError {
-  return new FormatError(
-    { code: 'FORMAT_GGUF_TRUNCATED', offset: size, size },
-    `the file became shorter while it was read: it ends at byte ${size} now`,
-  )
+  return hasher.finish()
 }

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { test } from 'node:test'
 import { assert as check, nat, property, record } from 'fast-check'
 import { memorySource } from './byte-source.ts'
-import { pieceTree } from './model-id.ts'
+import { hashSource } from './model-id.ts'
 import { isPieceOf, PIECE_BYTES, pieceCount } from './pieces.ts'
 
 const LEAF = 16 * 1024
@@ -46,7 +46,7 @@ for (const size of [1, LEAF + 1, 5 * LEAF, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIE
   test(`root, piece hashes and proofs of ${size} bytes are those of the whole tree`, async () => {
     const bytes = bytesOf(size)
     const plain = new PlainTree(bytes)
-    const tree = await pieceTree(memorySource(bytes))
+    const { tree } = await hashSource(memorySource(bytes))
     assert.deepEqual(Buffer.from(tree.root), plain.root)
     assert.equal(tree.count, pieceCount(size))
     for (let piece = 0; piece < tree.count; piece++) {
@@ -60,7 +60,7 @@ for (const size of [1, LEAF + 1, 5 * LEAF, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIE
 test('a piece that was changed, moved, cut or proved in another way is refused', async () => {
   const size = 5 * PIECE_BYTES + 100
   const bytes = bytesOf(size)
-  const tree = await pieceTree(memorySource(bytes))
+  const { tree } = await hashSource(memorySource(bytes))
   const file = { root: tree.root, size }
   const where = record({ piece: nat(5), at: nat(99), step: nat(2), hashByte: nat(31) })
   check(

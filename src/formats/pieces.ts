@@ -6,14 +6,17 @@
 import { assert, concatBytes } from '#base'
 import { equalInConstantTime, SHA256_BYTES, sha256 } from '#crypto'
 
-const LEAF_BYTES = 16 * 1024
-const PIECE_LEAVES = 64
+/** Bytes of a leaf of the tree; the last one of a file may be shorter. */
+export const LEAF_BYTES = 16 * 1024
+
+/** Leaves of a piece. */
+export const PIECE_LEAVES = 64
 
 /** Bytes of a piece; the last one of a file may be shorter. */
 export const PIECE_BYTES = PIECE_LEAVES * LEAF_BYTES
 
 /** Bytes of every hash in the tree. */
-const HASH_BYTES = SHA256_BYTES
+export const HASH_BYTES = SHA256_BYTES
 
 /** The hashes of a file from its pieces up to its root. Takes 64 bytes of memory for each MiB of the file. */
 export class PieceTree {
@@ -58,27 +61,40 @@ export class PieceTree {
   }
 }
 
+/** A file's hashes: the tree from its pieces up, and the leaves under it, one after another (2 KiB for each MiB). */
+export type HashedFile = { readonly tree: PieceTree; readonly leaves: Uint8Array }
+
 /** Takes a file from its start to its end. */
 export class PieceTreeHasher {
   readonly #hashes: Uint8Array[] = []
+  readonly #leaves: Uint8Array[] = []
   #size = 0
-  readonly #isOnly: boolean
+  readonly #fileSize: number
 
   /** @param size bytes of the whole file: a single piece is hashed in another way than one of several */
   constructor(size: number) {
-    this.#isOnly = size <= PIECE_BYTES
+    this.#fileSize = size
   }
 
   /** @param piece `PIECE_BYTES`, except for the last one */
   update(piece: Uint8Array): void {
+    const leaves = leafHashes(piece)
     this.#size += piece.byteLength
-    this.#hashes.push(pieceHash(piece, this.#isOnly))
+    this.#leaves.push(leaves)
+    this.#hashes.push(pieceHashOfLeaves(leaves, this.#fileSize))
   }
 
   /** The file must not have been empty: BEP 52 gives empty files no root. */
-  tree(): PieceTree {
-    return new PieceTree(concatBytes(this.#hashes), this.#size)
+  finish(): HashedFile {
+    return { tree: new PieceTree(concatBytes(this.#hashes), this.#size), leaves: concatBytes(this.#leaves) }
   }
+}
+
+/** The tree of bytes in memory; at least one. */
+export function pieceTreeOf(bytes: Uint8Array): PieceTree {
+  const hasher = new PieceTreeHasher(bytes.byteLength)
+  for (let at = 0; at < bytes.byteLength; at += PIECE_BYTES) hasher.update(bytes.subarray(at, at + PIECE_BYTES))
+  return hasher.finish().tree
 }
 
 /** Pieces of a file of this size. */
@@ -104,36 +120,51 @@ export function isPieceOf(
   if (!Number.isInteger(piece) || piece < 0 || piece >= count) return false
   if (bytes.byteLength !== Math.min(PIECE_BYTES, file.size - piece * PIECE_BYTES)) return false
   if (proof.length !== Math.ceil(Math.log2(count)) || proof.some(hash => hash.byteLength !== HASH_BYTES)) return false
-  let hash = pieceHash(bytes, count === 1)
+  let hash = pieceHashOfLeaves(leafHashes(bytes), file.size)
   for (const [height, sibling] of proof.entries()) {
     hash = (piece >> height) & 1 ? parent(sibling, hash) : parent(hash, sibling)
   }
   return equalInConstantTime(hash, file.root)
 }
 
-/** The only piece of a file is filled up to the next power of two, one of several to its full number of leaves. */
-function pieceHash(bytes: Uint8Array, isOnly: boolean): Uint8Array {
-  const leaves: Uint8Array[] = []
-  for (let offset = 0; offset < bytes.byteLength; offset += LEAF_BYTES) {
-    leaves.push(sha256(bytes.subarray(offset, offset + LEAF_BYTES)))
+/** The hashes of a run of leaves, one after another. Only the last leaf of a file may be short. */
+export function leafHashes(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const count = Math.ceil(bytes.byteLength / LEAF_BYTES)
+  const hashes = new Uint8Array(count * HASH_BYTES)
+  for (let leaf = 0; leaf < count; leaf++) {
+    hashes.set(sha256(bytes.subarray(leaf * LEAF_BYTES, (leaf + 1) * LEAF_BYTES)), leaf * HASH_BYTES)
   }
-  const height = Math.ceil(Math.log2(isOnly ? leaves.length : PIECE_LEAVES))
-  let level: Uint8Array = concatBytes(leaves)
+  return hashes
+}
+
+/**
+ * The hash of a piece from those of all its leaves. The only piece of a file is filled up to the next power of two, one of
+ * several to its full number of leaves.
+ * @param fileSize bytes of the file that the piece is of
+ */
+export function pieceHashOfLeaves(leaves: Uint8Array, fileSize: number): Uint8Array {
+  const height = Math.ceil(Math.log2(fileSize <= PIECE_BYTES ? leaves.byteLength / HASH_BYTES : PIECE_LEAVES))
+  let level = leaves
   for (let at = 0, zero = new Uint8Array(HASH_BYTES); at < height; at++, zero = parent(zero, zero)) {
     level = parentsOf(level, zero)
   }
   return level
 }
 
+/** Bytes of a piece of a file of this size. */
+export function pieceBytes(size: number, piece: number): number {
+  return Math.min(PIECE_BYTES, size - piece * PIECE_BYTES)
+}
+
 /** The hash of pieces that a file does not have: zero leaves, 2^height pieces of them. */
-function filler(height: number): Uint8Array {
+export function filler(height: number): Uint8Array {
   let hash = new Uint8Array(HASH_BYTES)
   for (let at = 0; at < Math.log2(PIECE_LEAVES) + height; at++) hash = parent(hash, hash)
   return hash
 }
 
 /** @param zero the right sibling of a last hash that has none */
-function parentsOf(level: Uint8Array, zero: Uint8Array): Uint8Array {
+export function parentsOf(level: Uint8Array, zero: Uint8Array): Uint8Array {
   const count = Math.ceil(level.byteLength / (2 * HASH_BYTES))
   const parents = new Uint8Array(count * HASH_BYTES)
   for (let i = 0; i < count; i++) {
@@ -143,6 +174,6 @@ function parentsOf(level: Uint8Array, zero: Uint8Array): Uint8Array {
   return parents
 }
 
-function parent(left: Uint8Array, right: Uint8Array): Uint8Array<ArrayBuffer> {
+export function parent(left: Uint8Array, right: Uint8Array): Uint8Array<ArrayBuffer> {
   return sha256(concatBytes([left, right]))
 }

@@ -2,8 +2,7 @@
  * Reads fields of a decoded dictionary, each with its type and size. The first one that is wrong is remembered, and what
  * is read of it or after it is of the right type and means nothing: the caller asks once, at the end.
  */
-import { isDict } from './bencode.ts'
-import type { BencodeValue } from './types.ts'
+import { type BencodeValue, isDict } from '#formats'
 
 type Dict = { readonly [key: string]: BencodeValue }
 type Sizes = { readonly min: number; readonly max: number }

@@ -1,10 +1,8 @@
 /** A node of the BitTorrent Mainline DHT: announcements, peers, and small values, signed or hashed. IPv4 and IPv6. */
-export { decodeBencode, encodeBencode } from './bencode.ts'
 export { MainlineError, type MainlineFault } from './errors.ts'
 export { createMainlineNode } from './node.ts'
 export type {
   AbortOptions,
-  BencodeValue,
   Contact,
   DatagramSocket,
   DatagramSockets,

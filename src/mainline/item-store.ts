@@ -3,13 +3,13 @@
  * put them first, which gets no more then: were its oldest dropped instead, it could put copies of another's values and
  * push those out. A number never falls while its item is here: what was replaced cannot come back.
  */
+import type { BencodeValue } from '#formats'
 import { type Clock, toHex } from '#base'
 import { allowanceOf } from './address.ts'
 import { KRPC_CAS_MISMATCH, KRPC_SEQ_TOO_OLD, KRPC_SERVER, KRPC_SIGNATURE_INVALID } from './codes.ts'
 import { immutableTarget, isSignatureRight, mutableTarget } from './items.ts'
 import { STORED_ITEM_MS, STORED_ITEMS_MAX, STORED_ITEMS_PER_ADDRESS_MAX } from './limits.ts'
 import type { PutQuery, SignedPart } from './query.ts'
-import type { BencodeValue } from './types.ts'
 
 export type StoredItem = {
   readonly value: BencodeValue

@@ -1,8 +1,9 @@
 /** Stored values of BEP 44: where they lie, what is signed, and how both are checked. */
+import type { BencodeValue } from '#formats'
 import { concatBytes, toHex } from '#base'
 import { ed25519Verifier, sha1 } from '#crypto'
 import type { AnsweredItem } from './krpc.ts'
-import type { BencodeValue, MutableItem } from './types.ts'
+import type { MutableItem } from './types.ts'
 
 const utf8 = new TextEncoder()
 

@@ -4,12 +4,12 @@
  */
 import { ED25519_PUBLIC_BYTES, ED25519_SIGNATURE_BYTES } from '#crypto'
 import { compactContacts, compactEndpoint, decodeCompactContacts, decodeCompactEndpoint, ID_BYTES } from './address.ts'
-import { decodeBencode, encodeBencode, isDict } from './bencode.ts'
+import { type BencodeValue, decodeBencode, encodeBencode, isDict } from '#formats'
 import { KRPC_PROTOCOL } from './codes.ts'
 import { Fields } from './fields.ts'
 import { PACKET_BYTES_MAX, TOKEN_BYTES_MAX, TRANSACTION_BYTES_MAX } from './limits.ts'
 import { decodeQueryBody, type QueryBody } from './query.ts'
-import type { BencodeValue, Contact, Endpoint, Family } from './types.ts'
+import type { Contact, Endpoint, Family } from './types.ts'
 
 const ERROR_TEXT_BYTES_MAX = 256
 const [TYPE_QUERY, TYPE_RESPONSE, TYPE_ERROR] = [ascii('q'), ascii('r'), ascii('e')]

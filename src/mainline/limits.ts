@@ -3,9 +3,6 @@
 /** Bytes of the longest datagram that is decoded, and of the longest that is sent. */
 export const PACKET_BYTES_MAX = 1_500
 
-/** Lists and dictionaries within one another in a datagram. */
-export const BENCODE_DEPTH_MAX = 16
-
 /** Bytes of a transaction id that is answered. */
 export const TRANSACTION_BYTES_MAX = 32
 

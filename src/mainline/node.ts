@@ -1,4 +1,5 @@
 /** The node of the Mainline DHT: starts, stops and looks after the networks of both families. */
+import type { BencodeValue } from '#formats'
 import { type Clock, type Logger, type Random, repeat } from '#base'
 import { ED25519_PUBLIC_BYTES } from '#crypto'
 import { decodeEndpoint, familyOf, ID_BYTES } from './address.ts'
@@ -15,7 +16,6 @@ import { Tokens } from './tokens.ts'
 import { traverse } from './traverse.ts'
 import type {
   AbortOptions,
-  BencodeValue,
   Contact,
   DatagramSocket,
   DatagramSockets,

@@ -1,7 +1,7 @@
 /** What the node's users ask for, each as one lookup in every family's network and what follows from it. */
 import { abortError, BoundedQueue, type Clock, toHex } from '#base'
 import { keyOf } from './address.ts'
-import { encodeBencode } from './bencode.ts'
+import { type BencodeValue, encodeBencode } from '#formats'
 import { MainlineError } from './errors.ts'
 import type { ItemStore } from './item-store.ts'
 import { checkImmutable, checkMutable, immutableTarget, isSignatureRight, mutableTarget, signedBytes } from './items.ts'
@@ -9,7 +9,7 @@ import { FOUND_PEERS_MAX, ITEM_SALT_BYTES_MAX, ITEM_VALUE_BYTES_MAX } from './li
 import type { Overlay } from './overlay.ts'
 import type { PeerStore } from './peer-store.ts'
 import { type Found, traverse, type Traversal } from './traverse.ts'
-import type { BencodeValue, Endpoint, MainlineOptions, MutableItem, PutMutable } from './types.ts'
+import type { Endpoint, MainlineOptions, MutableItem, PutMutable } from './types.ts'
 
 export type Network = {
   readonly clock: Clock

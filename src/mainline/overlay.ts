@@ -2,6 +2,7 @@
  * Our place in the network of one family: a socket, an id, a routing table. Takes datagrams, answers queries, and asks
  * others. IPv4 and IPv6 are two networks (BEP 32), so a node has up to two of these over the same stores.
  */
+import type { BencodeValue } from '#formats'
 import { type Clock, type Logger, type Random, toHex } from '#base'
 import { equalIds, fitsAddress, idOfAddress } from './node-id.ts'
 import { familyOf, isReachableFrom, keyOf, scopeOf } from './address.ts'
@@ -13,7 +14,7 @@ import type { RateLimits } from './rate-limits.ts'
 import { RoutingTable } from './routing-table.ts'
 import type { Server } from './server.ts'
 import { type Answer, Transactions } from './transactions.ts'
-import type { BencodeValue, Contact, DatagramSocket, Endpoint, Family, FamilyStatus, MainlineOptions } from './types.ts'
+import type { Contact, DatagramSocket, Endpoint, Family, FamilyStatus, MainlineOptions } from './types.ts'
 
 export type OverlayDeps = {
   readonly clock: Clock

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict'
 import { beforeEach, describe, it } from 'node:test'
 import { fromHex, toHex } from '#base'
 import { ed25519Signer } from '#crypto'
-import type { BencodeValue, DatagramSocket, Endpoint, MainlineNode } from '#mainline'
+import type { DatagramSocket, Endpoint, MainlineNode } from '#mainline'
 import { createMemoryNetwork, type MemoryNetwork } from '../../test/support/memory-network.ts'
-import { decodeBencode, encodeBencode, isDict } from './bencode.ts'
+import { type BencodeValue, decodeBencode, encodeBencode, isDict } from '#formats'
 import { immutableTarget, mutableTarget, signedBytes } from './items.ts'
 
 const SEED = 99

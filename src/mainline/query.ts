@@ -1,11 +1,11 @@
 /** The arguments of each query that we answer (BEP 5, 32, 44), checked. */
 import { ED25519_PUBLIC_BYTES, ED25519_SIGNATURE_BYTES } from '#crypto'
 import { ID_BYTES } from './address.ts'
-import { encodeBencode } from './bencode.ts'
+import { type BencodeValue, encodeBencode } from '#formats'
 import { KRPC_METHOD_UNKNOWN, KRPC_PROTOCOL, KRPC_SALT_TOO_BIG, KRPC_VALUE_TOO_BIG } from './codes.ts'
 import type { Fields } from './fields.ts'
 import { ITEM_SALT_BYTES_MAX, ITEM_VALUE_BYTES_MAX, PACKET_BYTES_MAX, TOKEN_BYTES_MAX } from './limits.ts'
-import type { BencodeValue, Family } from './types.ts'
+import type { Family } from './types.ts'
 
 /** Which contacts the asker wants (BEP 32); none: those of the family that it asks by. */
 export type Want = readonly Family[]

@@ -1,10 +1,11 @@
 /** Drives a lookup: sends its queries, hears their answers, and ends it in time. */
+import type { BencodeValue } from '#formats'
 import { abortError, type Clock } from '#base'
 import { LOOKUP_MS_MAX, QUERY_SLOW_MS } from './limits.ts'
 import type { KrpcResponse } from './krpc.ts'
 import { Lookup } from './lookup.ts'
 import type { Overlay } from './overlay.ts'
-import type { BencodeValue, Contact, MainlineOptions } from './types.ts'
+import type { Contact, MainlineOptions } from './types.ts'
 
 export type Traversal = {
   readonly target: Uint8Array

@@ -1,4 +1,5 @@
 /** What the Mainline DHT node shares with those who use it, and with its sockets. */
+import type { BencodeValue } from '#formats'
 import type { Clock, Logger, Random } from '#base'
 
 /** IPv4 or IPv6: two networks with a table each (BEP 32). */
@@ -20,7 +21,6 @@ export type Contact = Endpoint & {
 /**
  * What bencode can say: integers that a double holds exactly, byte strings, lists, and dictionaries whose keys are UTF-8.
  */
-export type BencodeValue = number | Uint8Array | readonly BencodeValue[] | { readonly [key: string]: BencodeValue }
 
 /** A bound UDP socket, or something that is like one. */
 export interface DatagramSocket {

@@ -60,13 +60,16 @@ describe('net / address', () => {
     for (const text of bad) assert.equal(decodeAddress(text), undefined, text)
   })
 
-  it("keeps of a peer's addresses those that are its own", () => {
+  it("keeps of a peer's addresses those that are its own, and names it in each", () => {
     const own = `/ip4/192.0.2.1/tcp/1/p2p/${ID}`
     const others = ['/ip4/192.0.2.2/tcp/1/p2p/12D3KooWC7sXbuA1GwfPk2upNL8ePxSWaMfsEBDB41ShHnB15Q5q', 'x']
     assert.deepEqual(
       addressesOf(ID, [own, ...others, '/ip4/192.0.2.3/tcp/1']).map(address => address.text),
-      [own, '/ip4/192.0.2.3/tcp/1'],
+      [own, `/ip4/192.0.2.3/tcp/1/p2p/${ID}`],
     )
+    // As a DHT keeps it.
+    const circuit = `${others[0] ?? ''}/p2p-circuit`
+    assert.deepEqual(addressesOf(ID, [circuit]), [decodeAddress(`${circuit}/p2p/${ID}`)])
   })
 
   it('knows loopback', () => {

@@ -91,11 +91,19 @@ export function parseAddress(text: string): Address {
   )
 }
 
-/** Those of a peer's own addresses that can be dialled and that name this peer. */
+/**
+ * Those of a peer's own addresses that can be dialled and that name this peer, or nobody: a DHT keeps them without the id,
+ * and a relay has to be told whom we want. All that come back name it.
+ */
 export function addressesOf(peer: string, texts: readonly string[]): Address[] {
-  return texts
-    .map(decodeAddress)
-    .filter(address => address !== undefined && (address.peer ?? peer) === peer) as Address[]
+  return texts.flatMap(text => {
+    const address = decodeAddress(text)
+    return address === undefined || (address.peer ?? peer) !== peer ? [] : [naming(address, peer)]
+  })
+}
+
+function naming(address: Address, peer: string): Address {
+  return address.peer === undefined ? { ...address, peer, text: `${address.text}/p2p/${peer}` } : address
 }
 
 /** Each transport of the addresses once. */
@@ -117,7 +125,6 @@ export function remoteAddressOf(connection: Pick<Connection, 'remoteAddr'>): str
 /** An address of this very node, with its peer id. @throws NetError NET_ADDRESS_INVALID */
 export function ownAddress(text: string, self: string): string {
   const address = parseAddress(text)
-  if (address.peer === undefined) return `${address.text}/p2p/${self}`
-  if (address.peer === self) return address.text
+  if ((address.peer ?? self) === self) return naming(address, self).text
   throw new NetError({ code: 'NET_ADDRESS_INVALID', address: address.text }, 'the address names another node')
 }

@@ -187,7 +187,8 @@ export class Connector {
   /** Dials one address, unless it is left alone. */
   readonly #dial = async (address: Address, options: { readonly signal: AbortSignal }): Promise<Connection> => {
     const { breakers, dial } = this.#deps
-    const key = address.target.toString()
+    // What is dialled tells circuits of one relay not apart.
+    const key = address.relay === undefined ? address.target.toString() : address.text
     const restsForMs = breakers.enter(key)
     if (restsForMs !== undefined) throw resting(key, restsForMs)
     try {

@@ -446,8 +446,8 @@ export class Libp2pHost implements Host {
   }
 
   #createDirect(): Direct | undefined {
-    const { punch: tools, node } = this.#deps
-    if (tools === undefined) return undefined
+    const { punch: tools, node, settings } = this.#deps
+    if (tools === undefined || !settings.directPaths) return undefined
     const direct = createDirect({
       ...this.#deps,
       tools,

@@ -21,13 +21,14 @@ async function setUp() {
 describe('net / peer records', () => {
   it('believe of a peer what it has signed itself, and of that only what can be dialled', async () => {
     const { other, third, records, theirs } = await setUp()
+    const unnamed = '/ip4/192.0.2.1/udp/1/quic-v1'
     const good = [
       `/ip4/192.0.2.1/tcp/1/p2p/${other.peer}`,
-      '/ip4/192.0.2.1/udp/1/quic-v1',
+      `${unnamed}/p2p/${other.peer}`,
       `/ip4/192.0.2.9/tcp/1/p2p/${third.peer}/p2p-circuit/p2p/${other.peer}`,
     ]
     const bad = ['/dnsaddr/example.org', '/unix/%2Ftmp%2Fx', `/ip4/192.0.2.2/tcp/1/p2p/${third.peer}`, '/ip4/1/tcp/1']
-    await theirs.make([...bad, ...good])
+    await theirs.make([...bad, ...good.map(text => (text.startsWith(unnamed) ? unnamed : text))])
     assert.deepEqual(records.addressesOf(other.peer, theirs.own), good)
     assert.deepEqual(records.addressesOf(third.peer, theirs.own), [])
     assert.deepEqual(records.addressesOf(other.peer, undefined), [])

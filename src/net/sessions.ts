@@ -4,7 +4,7 @@
  */
 import type { Connection, Stream } from '@libp2p/interface'
 import { type Clock, type Logger, type Random, repeat } from '#base'
-import { type LinkDeps, type Party, type RefusalFacts, uuidText } from '#protocol'
+import { type LinkDeps, type Party, type RefusalFacts, SessionClaims } from '#protocol'
 import type { RefusalReason } from '#wire'
 import type { Connections } from './life/connections.ts'
 import { SILENCE_LOOK_MS, TURNED_AWAY_MAX, UNPROVEN_MAX } from './limits.ts'
@@ -35,8 +35,7 @@ export class Sessions implements Iterable<Session> {
   readonly #deps: SessionsDeps
   readonly #secret: Uint8Array | undefined
   readonly #sessions = new Map<Connection, Session>()
-  /** Ids of established sessions: none is resumed beside itself. */
-  readonly #live = new Set<string>()
+  readonly #claims = new SessionClaims()
 
   constructor(deps: SessionsDeps, options: { readonly secret: Uint8Array | undefined }) {
     this.#deps = deps
@@ -101,13 +100,11 @@ export class Sessions implements Iterable<Session> {
   }
 
   onJoined(session: Session): void {
-    if (session.facts !== undefined) this.#live.add(session.facts.session)
     this.#deps.life.joined(session)
   }
 
   onEnded(session: Session, code?: number): void {
     this.#deps.life.closed(session, code)
-    if (session.facts !== undefined) this.#live.delete(session.facts.session)
     // Until its connection is gone a session counts against the bounds, and a host that stops waits for it.
     void session.ended().then(() => this.#sessions.delete(session.connection))
   }
@@ -120,7 +117,7 @@ export class Sessions implements Iterable<Session> {
     const { clock, random, log, memory, party, owner, paths, settings } = this.#deps
     const secret = this.#secret
     const session = new Session(
-      { clock, random, log, settings, ...memory, party: party(), isLive: id => this.#live.has(uuidText(id)) },
+      { clock, random, log, settings, ...memory, party: party(), claims: this.#claims },
       { connection, path: paths.of(connection), owner, ...(secret === undefined ? {} : { secret }) },
     )
     this.#sessions.set(connection, session)

@@ -69,6 +69,10 @@ export const SETTINGS = {
     max: MINUTE_MS,
     why: 'how long direct addresses are tried before a relay is tried beside them; at once where they have all failed',
   },
+  directPaths: {
+    default: true,
+    why: 'whether a relayed connection looks for a direct way, on both sides; off: the relay carries it as long as it lasts',
+  },
   admissionTimeoutMs: {
     default: ADMISSION_TIMEOUT_MS,
     min: 500,

@@ -24,7 +24,8 @@ export type CommandParts = Pick<CommandServices, 'capabilities' | 'commands' | '
   readonly pipeline: Pick<Pipeline, 'stages'>
   readonly view: Pick<SwarmView, 'routeOffers'>
   readonly model: LocalModel
-  readonly report: Pick<EdgeReport, 'profile'>
+  /** Undefined: this node takes no prompts. */
+  readonly prompts: { readonly report: Pick<EdgeReport, 'profile'> } | undefined
   readonly stage: OwnStage | undefined
   readonly ownOffer: () => NodeOffer
   readonly offers: { announce(): void }
@@ -62,7 +63,7 @@ export function createCommandServices(
       })),
     routeOffers: id => view.routeOffers(id),
     complete: parts.complete,
-    edgeProfile: parts.report.profile,
+    edgeProfile: parts.prompts?.report.profile ?? 'none',
     files: new SharedFiles(parts, { isShared: options.sharesFiles ?? true }),
     ratings: parts.ratings,
     loadShard: (request, { signal }) => loader.load(request, { signal }),

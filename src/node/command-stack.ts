@@ -17,6 +17,9 @@ import { type DataDir, openTransferFiles } from '#storage'
 import { type CommandSummary, PROTOCOLS } from '#wire'
 import { CommandLink } from './command-link.ts'
 import { NodeError } from './errors.ts'
+import { createOlderServer } from './json/older-exchange.ts'
+import { createOlderMetrics } from './json/older-metrics.ts'
+import { answerOlderTorrent } from './json/older-torrent.ts'
 import { serveJson } from './json/serve-json.ts'
 import { DRAIN_MS, TRANSFER_QUOTA_BYTES } from './limits.ts'
 import { loadPlugins } from './plugins.ts'
@@ -95,18 +98,7 @@ export async function createCommandStack(deps: CommandStackDeps): Promise<Comman
     isTrusted,
   })
   host.handle(PROTOCOLS.bulk, stream => transfers.accept(stream))
-  host.handleGuests(PROTOCOLS.json, stream =>
-    serveJson(stream, {
-      clock,
-      random,
-      log: log.child('json'),
-      dispatcher,
-      self: host.id,
-      secret: deps.config.secret,
-      rightOf: peer => (isTrusted(peer) ? 'trusted' : 'member'),
-      misbehaved: (peer, what) => void penalties.add(peer, what === 'malformed' ? 'malformed' : 'bad-handshake'),
-    }),
-  )
+  serveGuests(deps, { dispatcher, isTrusted, log })
   await loadPlugins({ clock, registry }, deps.config.plugins ?? [])
   return {
     registry,
@@ -116,6 +108,45 @@ export async function createCommandStack(deps: CommandStackDeps): Promise<Comman
       return requester.request(link.connectionTo(peer), { command, body }, options)
     },
   }
+}
+
+type GuestsDeps = {
+  readonly dispatcher: Dispatcher
+  readonly isTrusted: (peer: string) => boolean
+  readonly log: Logger
+}
+
+/** The protocols of peers that do not speak ours. */
+function serveGuests(
+  { clock, random, host, penalties, config: { secret } }: CommandStackDeps,
+  { dispatcher, isTrusted, log }: GuestsDeps,
+): void {
+  const rightOf = (peer: string): 'trusted' | 'member' => (isTrusted(peer) ? 'trusted' : 'member')
+  host.handleGuests(PROTOCOLS.json, stream =>
+    serveJson(stream, {
+      clock,
+      random,
+      log: log.child('json'),
+      dispatcher,
+      self: host.id,
+      secret,
+      rightOf,
+      misbehaved: (peer, what) => void penalties.add(peer, what === 'malformed' ? 'malformed' : 'bad-handshake'),
+    }),
+  )
+  // The older ones cannot prove a secret: where there is one, they answer those alone who are in the swarm anyway.
+  const isAdmitted = (peer: string): boolean => secret === undefined || host.peers().some(({ id }) => id === peer)
+  const older = {
+    clock,
+    random,
+    log: log.child('older'),
+    dispatcher,
+    rightOf: (peer: string) => (isAdmitted(peer) ? rightOf(peer) : undefined),
+    misbehaved: (peer: string) => void penalties.add(peer, 'malformed'),
+  }
+  host.handleGuests(PROTOCOLS.olderTorrent, createOlderServer(older, answerOlderTorrent))
+  const metrics = createOlderMetrics({ counts: () => dispatcher.counts(), peers: () => host.peers() })
+  host.handleGuests(PROTOCOLS.olderMetrics, createOlderServer(older, metrics))
 }
 
 function commandFor(

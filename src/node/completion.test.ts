@@ -72,6 +72,7 @@ function bench(script: Script, offers: readonly RouteOffer[] = [offerOf('b')]): 
       width: 8,
       vocabularySize: 256,
       weightBytes: 1,
+      sandbox: '',
       bosText: '<s>',
       eosText: '</s>',
     },

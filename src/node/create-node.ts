@@ -1,5 +1,5 @@
 /** Builds a whole node: opens, loads and connects its parts in order. What fails half-way takes the rest down with it. */
-import { formatLayers, type Logger } from '#base'
+import { formatLayers, type Logger, type LayerRange } from '#base'
 import {
   createEdgeEngine,
   createStageEngine,
@@ -14,22 +14,25 @@ import { type DataDir, openDataDir } from '#storage'
 import { createCommandServices } from './command-services.ts'
 import { type CommandStack, createCommandStack } from './command-stack.ts'
 import { createCommands } from './commands/create-commands.ts'
-import { startDiscovery } from './discovery.ts'
+import { type StartedDiscovery, startDiscovery } from './discovery.ts'
 import { dialOnce } from './first-contact.ts'
-import { AGENT } from '#wire'
+import { AGENT, type TransferProgress } from '#wire'
 import { Gate } from './gate.ts'
 import { COMPLETION_WAIT_MS_MAX, COMPLETIONS_RUNNING_MAX, COMPLETIONS_WAITING_MAX } from './limits.ts'
-import { type LocalModel, openModel } from './model-library.ts'
-import { type NodeParts, toNode } from './node.ts'
+import { assertUnchanged, type LocalModel, openKeptModel, openModel } from './model-library.ts'
+import { type NodeParts, type Prompts, toNode } from './node.ts'
 import { createNetwork, type Network } from './network.ts'
 import { openOwnIdentity, type OwnIdentity } from './own-identity.ts'
-import { memoryForLayers } from './own-offer.ts'
+import { type Found, memoryForLayers } from './own-offer.ts'
 import { OwnStage } from './own-stage.ts'
 import { type Choice, chooseLayers } from './placement.ts'
 import { type Finding, networkFacts } from './network-facts.ts'
 import { startReach } from './reach.ts'
+import { startServing } from './serving.ts'
 import { Stopper } from './stopper.ts'
 import type { KeyRotated, KeyRotationRequest, KoinonNode, NodeConfig, NodeDeps, NodeProgress } from './types.ts'
+import { startWeights } from './weights/create-weights.ts'
+import type { Weights } from './weights/weights.ts'
 
 /** How many steps of loading are reported. */
 const LOAD_REPORTS = 50
@@ -66,46 +69,43 @@ export async function createNode(
   }
 }
 
+/**
+ * In this order: what may be wrong with what the owner gave, found before anything is told to anybody; the network; the
+ * model's parts, which may come over it; then the place of this node in the swarm.
+ */
 async function start(build: Build): Promise<KoinonNode> {
   const { deps, config, stopper, signal } = build
   const startedAt = deps.clock.monotonic()
   const { dataDir, own } = await openKeptThings(build)
-  build.onProgress('reading the model', {})
-  const model = await openModel({ modelIds: dataDir.modelIds, onProgress: build.onProgress }, config.model, {
-    contextMax: config.contextMax,
-    signal,
-  })
-  warnOfContext(deps.log, model)
-  const memoryBytes = memoryForLayers(config, model)
-  const { edge, report, weightBytesPerSecond } = await startEdges(build, model)
-  const net = await createNetwork({
-    ...deps,
-    config,
-    stopper,
-    dataDir,
-    own,
-    model,
-    edge,
-    stage: createStage(build, model),
-    found: { weightBytesPerSecond },
-    memoryBytes,
-  })
+  const ownFile = await openOwnFile(build, dataDir)
+  const net = await createNetwork({ ...deps, config, stopper, dataDir, own })
   const commands = await createCommandStack({ ...deps, ...net, config, dataDir, stopper })
   await listen(build, net.host)
   const finding = await startFinding(build, { net, dataDir, own })
-  net.offers.announce()
-  const placement = await place(build, model, net)
+  const dialled = dialOnce({ clock: deps.clock, host: net.host }, config.peers, { signal })
+  net.host.keepConnected(config.peers)
+  const weights = await startWeights({ ...deps, ...finding, config, stopper, dataDir, own, net })
+  const model = ownFile ?? (await obtainModel(build, weights, dialled))
+  if (model.core !== undefined && model.stamp !== undefined) {
+    await weights.adopt({ path: model.file, core: model.core, hashed: model.hashed })
+  }
+  warnOfContext(deps.log, model)
+  const memoryBytes = memoryForLayers(config, model)
+  const edges = await startEdges(build, model, net.found)
+  const stage = createStage(build, model, weights)
+  const pipeline = startServing({ ...deps, config, stopper, net, model, edge: edges?.edge, stage, memoryBytes })
+  const placement = await place(build, { model, net, stage, dialled })
   deps.log.info('the node is ready', { placement: placement.text, model: model.id })
-  const renderer = createTemplateRenderer(deps)
-  stopper.add('the template renderer', () => renderer.stop())
   const parts: NodeParts & NodeDeps = {
     ...deps,
     ...net,
+    pipeline,
+    stage,
     dataDir: dataDir.path,
     socket: dataDir.socketPath,
     model,
-    edge,
-    report,
+    weights,
+    prompts: edges === undefined ? undefined : createPrompts(build, model, edges),
     startedAt,
     stopper,
     reach: finding.reach,
@@ -115,39 +115,43 @@ async function start(build: Build): Promise<KoinonNode> {
     listCommands: () => commands.summaries(),
     rotateKey: request => rotateKey({ dataDir, own, host: net.host }, request),
     placement: { text: placement.text },
-    gate: new Gate(deps.clock, {
-      runningMax: COMPLETIONS_RUNNING_MAX,
-      waitingMax: COMPLETIONS_WAITING_MAX,
-      waitMsMax: COMPLETION_WAIT_MS_MAX,
-    }),
-    renderChat: (messages, renderSignal) =>
-      renderer.render(
-        {
-          template: model.config.chatTemplate,
-          messages,
-          addGenerationPrompt: true,
-          bosText: report.bosText,
-          eosText: report.eosText,
-        },
-        { signal: renderSignal },
-      ),
   }
   const node = toNode(parts)
   registerCommands(parts, { node, net, commands, dataDir })
   return node
 }
 
+/** What turns requests into tokens and back, where prompts may enter. */
+function createPrompts({ deps, stopper }: Build, model: LocalModel, { edge, report }: Edges): Prompts {
+  const renderer = createTemplateRenderer(deps)
+  stopper.add('the template renderer', () => renderer.stop())
+  const { chatTemplate: template } = model.config
+  const { bosText, eosText } = report
+  return {
+    edge,
+    report,
+    gate: new Gate(deps.clock, {
+      runningMax: COMPLETIONS_RUNNING_MAX,
+      waitingMax: COMPLETIONS_WAITING_MAX,
+      waitMsMax: COMPLETION_WAIT_MS_MAX,
+    }),
+    renderChat: (messages, signal) =>
+      renderer.render({ template, messages, addGenerationPrompt: true, bosText, eosText }, { signal }),
+  }
+}
+
 /** Where this node is reached, and who else there is. */
 async function startFinding(
   { deps, config, stopper }: Build,
   { net, dataDir, own }: { readonly net: Network; readonly dataDir: DataDir; readonly own: OwnIdentity },
-): Promise<Finding> {
+): Promise<Finding & Pick<StartedDiscovery, 'offered'>> {
   const { host, late, found, offers, swarmKad } = net
   const reach = startReach({ ...deps, host, config, stopper })
   late.reach = reach
   const kad = swarmKad?.kad
   const signer = own.identity.provider
-  const parts = { ...deps, ...net, reach, kad, signer, dataDir, config, stopper }
+  const shared = (): ReturnType<Weights['shared']> => late.shared?.() ?? []
+  const parts = { ...deps, ...net, reach, kad, signer, dataDir, config, stopper, shared }
   const started = await startDiscovery(parts)
   found.stunPort = () => reach.stunPort
   found.puzzle = started.puzzle
@@ -188,21 +192,27 @@ function warnOfContext(log: Logger, { contextMax, config }: LocalModel): void {
   log.warn('the context is longer than the model was trained for', facts)
 }
 
-type Edges = { readonly edge: EdgeEngine; readonly report: EdgeReport; readonly weightBytesPerSecond: number }
+type Edges = { readonly edge: EdgeEngine; readonly report: EdgeReport }
 
 /** The speed is measured only where it is planned with before anything is loaded: it costs a second of computing. */
-async function startEdges({ deps, config, onProgress, stopper, signal }: Build, model: LocalModel): Promise<Edges> {
+async function startEdges(build: Build, model: LocalModel, found: Found): Promise<Edges | undefined> {
+  const { deps, config, onProgress, stopper, signal } = build
+  const edges = config.stageOnly === true ? undefined : await loadEdges(build, model)
+  const { layers } = config
+  if (layers.kind === 'auto' && layers.nodes > 1) {
+    onProgress('measuring this machine', {})
+    found.weightBytesPerSecond = (await measureMachine(deps, config.engine)).weightBytesPerSecond
+  }
+  signal.throwIfAborted()
+  stopper.signal.throwIfAborted()
+  return edges
+}
+
+async function loadEdges({ deps, config, onProgress, stopper, signal }: Build, model: LocalModel): Promise<Edges> {
   const edge = createEdgeEngine(deps, config.engine)
   stopper.add('the edge engine', () => edge.stop())
-  const report = await edge.load(
-    { file: model.file },
-    loadOptions('loading embedding and head', { onProgress, signal }),
-  )
-  const { layers } = config
-  if (layers.kind !== 'auto' || layers.nodes <= 1) return { edge, report, weightBytesPerSecond: 0 }
-  onProgress('measuring this machine', {})
-  const { weightBytesPerSecond } = await measureMachine(deps, config.engine)
-  return { edge, report, weightBytesPerSecond }
+  const options = loadOptions('loading embedding and head', { onProgress, signal })
+  return { edge, report: await edge.load({ file: model.file }, options) }
 }
 
 /** Progress in steps that a person can see: a small model would else report every tensor. */
@@ -226,7 +236,8 @@ async function openKeptThings({ deps, config, stopper }: Build): Promise<{ dataD
   const opened: { own?: OwnIdentity } = {}
   // Stopped after the data directory, whose audit log signs its end.
   stopper.add('the node key', async () => opened.own?.close())
-  const dataDir = await openDataDir(config.dataDir, deps)
+  const { storageBytesMax: blobQuotaBytes } = config
+  const dataDir = await openDataDir(config.dataDir, deps, blobQuotaBytes === undefined ? {} : { blobQuotaBytes })
   stopper.add('the data directory', () => dataDir.close())
   const own = await openOwnIdentity(deps, config, dataDir.keys)
   opened.own = own
@@ -257,19 +268,69 @@ async function listen({ deps, onProgress }: Build, host: Host): Promise<void> {
   deps.onListening?.({ peer: host.id, addresses })
 }
 
-function createStage({ deps, config, stopper }: Build, model: LocalModel): OwnStage | undefined {
+function createStage({ deps, config, stopper }: Build, model: LocalModel, weights: Weights): OwnStage | undefined {
   if (config.layers.kind === 'none') return undefined
   const engine = createStageEngine(deps, config.engine)
   stopper.add('the stage engine', () => engine.stop())
-  return new OwnStage(engine, model, { slots: config.slots, contextMax: model.contextMax })
+  const edges = config.stageOnly !== true
+  const prepare = async (layers: LayerRange, { signal, onProgress }: LoadOptions): Promise<void> => {
+    await assertUnchanged(model)
+    const progress = ({ doneBytes, totalBytes }: TransferProgress): void => onProgress?.(doneBytes, totalBytes)
+    const options = { signal: signal ?? stopper.signal, onProgress: progress }
+    if (model.stamp === undefined) await weights.provide({ id: model.id, parts: { layers, edges } }, options)
+  }
+  return new OwnStage(engine, model, { slots: config.slots, contextMax: model.contextMax, prepare })
+}
+
+/** The file that the owner gave; undefined: a model was named that is to be found. */
+async function openOwnFile(build: Build, dataDir: DataDir): Promise<LocalModel | undefined> {
+  const { config, onProgress, signal } = build
+  if (typeof config.model !== 'string') return undefined
+  onProgress('reading the model', {})
+  const coreOf = (id: string): Uint8Array | undefined => dataDir.models.find(id)?.core
+  const { contextMax } = config
+  const model = await openModel({ modelIds: dataDir.modelIds, coreOf, onProgress }, config.model, {
+    contextMax,
+    signal,
+  })
+  // Where it does not fit, nobody has to hear of this node.
+  memoryForLayers(config, model)
+  return model
+}
+
+/** Fetches what is needed to know a model: its description, its header, and the edges where prompts are to enter here. */
+async function obtainModel(build: Build, weights: Weights, dialled: Promise<void>): Promise<LocalModel> {
+  const { config, onProgress, signal } = build
+  if (typeof config.model === 'string') throw new Error('a file is opened, not fetched')
+  onProgress('looking for the model', {})
+  await dialled
+  const edges = config.stageOnly !== true
+  const progress = ({ doneBytes: done, totalBytes: total }: TransferProgress): void =>
+    onProgress('fetching the model', { done, total })
+  const options = { signal, onProgress: progress }
+  const kept = await weights.obtain({ model: config.model.named }, { edges }, options)
+  // Engines that read them may start again at any time.
+  await weights.provide({ id: kept.known.id, parts: { edges } }, options)
+  return openKeptModel(kept, { contextMax: config.contextMax })
 }
 
 /** Finds this node's layers and loads them; then the offer is kept up to date. */
-async function place(build: Build, model: LocalModel, net: Network): Promise<Choice> {
+async function place(
+  build: Build,
+  {
+    model,
+    net,
+    stage,
+    dialled,
+  }: {
+    readonly model: LocalModel
+    readonly net: Network
+    readonly stage: OwnStage | undefined
+    readonly dialled: Promise<void>
+  },
+): Promise<Choice> {
   const { deps, config, onProgress, stopper, signal } = build
   const isAlone = config.peers.length === 0 && !config.mdns
-  const dialled = dialOnce({ clock: deps.clock, host: net.host }, config.peers, { signal })
-  net.host.keepConnected(config.peers)
   const choice = await chooseLayers(
     {
       model,
@@ -284,9 +345,9 @@ async function place(build: Build, model: LocalModel, net: Network): Promise<Cho
     { signal },
   )
   onProgress('placed', { text: choice.text })
-  if (choice.layers !== undefined && net.stage !== undefined) {
+  if (choice.layers !== undefined && stage !== undefined) {
     const phase = `loading layers ${formatLayers(choice.layers)}`
-    const report = await net.stage.load(choice.layers, loadOptions(phase, { onProgress, signal }))
+    const report = await stage.load(choice.layers, loadOptions(phase, { onProgress, signal }))
     // A share was planned with the measured speed, and latecomers must plan with the same.
     if (net.found.weightBytesPerSecond === 0 && report.stepMs > 0) {
       net.found.weightBytesPerSecond = (report.weightBytes / report.stepMs) * 1000

@@ -1,11 +1,12 @@
 /** The node's part in finding peers: makes `#kad`, `#mainline` and `#discovery` of what its owner wants, and feeds them. */
 import { type Clock, type KeyValueStore, type Logger, type Random, toHex } from '#base'
 import { sha256 } from '#crypto'
-import { createDiscovery, type Discovery, type Service } from '#discovery'
+import { createDiscovery, type Discovery, type PeerFault, type Service, SERVICES_MAX } from '#discovery'
 import type { KeyProvider } from '#identity'
 import { createKad, type Kad } from '#kad'
 import type { MainlineNode } from '#mainline'
-import type { Host, HostServices, PeerGuard } from '#net'
+import type { Host, HostServices } from '#net'
+import type { Penalties, PenaltyKind } from '#protocol'
 import type { Reach } from '#reach'
 import type { DataDir } from '#storage'
 import { isOfThisMachine, type NodeOffer } from '#wire'
@@ -72,11 +73,13 @@ export type DiscoveryParts = System & {
   readonly kad: Kad | undefined
   readonly signer: KeyProvider
   readonly dataDir: Pick<DataDir, 'knownPeers' | 'kad'>
-  readonly guard: PeerGuard
+  readonly penalties: Pick<Penalties, 'add'>
   readonly capabilities: readonly string[]
   readonly config: DiscoveryConfig
   readonly stopper: Stopper
   readonly ownOffer: () => NodeOffer
+  /** Models whose weights peers may fetch here. */
+  readonly shared: () => readonly { readonly id: string; readonly name: string }[]
 }
 
 export type StartedDiscovery = {
@@ -88,9 +91,18 @@ export type StartedDiscovery = {
   readonly offered: () => void
 }
 
+/**
+ * A node that crashes and comes back, or is killed, begins each life with the same few messages: more of them than are
+ * answered are refused, and cost little, as requests beyond an allowance do. What no honest node says costs as much as
+ * elsewhere.
+ */
+export function costOf(code: PeerFault['code']): PenaltyKind {
+  return code === 'DISCOVERY_FLOOD' ? 'rate-limited' : 'malformed'
+}
+
 /** Begins once the host listens. */
 export async function startDiscovery(parts: DiscoveryParts): Promise<StartedDiscovery> {
-  const { clock, random, host, kad, signer, dataDir, guard, config, stopper, reach } = parts
+  const { clock, random, host, kad, signer, dataDir, penalties, config, stopper, reach } = parts
   const log = parts.log.child('discovery')
   const mainline =
     config.mainline === undefined ? undefined : await startMainline({ ...parts, store: dataDir.kad }, config.mainline)
@@ -114,7 +126,7 @@ export async function startDiscovery(parts: DiscoveryParts): Promise<StartedDisc
       ...(mainline === undefined ? {} : { mainline }),
       ...(kad === undefined ? {} : { kad: createKadRecords({ clock, signer }, kad) }),
       facts: () => ownFacts(parts),
-      onFault: peer => guard.fault([peer], 'malformed'),
+      onFault: (peer, { code }) => void penalties.add(peer, costOf(code)),
     },
     { topic: topicOf(config), peersCrowded: PEERS_CROWDED },
   )
@@ -129,7 +141,7 @@ export async function startDiscovery(parts: DiscoveryParts): Promise<StartedDisc
   })
   host.relay.onAddresses(() => discovery.factsChanged())
   const solved = solvePuzzle(parts, log)
-  const offered = (): void => discovery.announce(servicesOf(parts.ownOffer()))
+  const offered = (): void => discovery.announce(servicesOf(parts.ownOffer(), parts.shared()))
   offered()
   return { discovery, mainline, puzzle: () => solved.puzzle, offered }
 }
@@ -169,7 +181,7 @@ function topicOf({ topic, secret }: DiscoveryConfig): string {
   return toHex(sha256(Uint8Array.of(...text, ...secret))).slice(0, 40)
 }
 
-function servicesOf({ stages, relay }: NodeOffer): Service[] {
+function servicesOf({ stages, relay }: NodeOffer, shared: ReturnType<DiscoveryParts['shared']>): Service[] {
   const served = stages.map(({ model, name, layers, layerCount }) => ({
     service: 'stage',
     model,
@@ -177,5 +189,9 @@ function servicesOf({ stages, relay }: NodeOffer): Service[] {
     layers,
     layerCount,
   }))
-  return relay === undefined ? served : [...served, { service: 'relay' }]
+  // As many as an announcement holds: the rest is found by asking who is connected.
+  const weights = shared
+    .slice(0, SERVICES_MAX - served.length - 1)
+    .map(({ id, name }) => ({ service: 'weights', model: id, modelName: name }))
+  return [...served, ...(relay === undefined ? [] : [{ service: 'relay' }]), ...weights]
 }

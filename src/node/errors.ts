@@ -27,6 +27,26 @@ export type NodeFault =
   | { readonly code: 'NODE_PEER_UNKNOWN'; readonly peer: string }
   /** The node runs without discovery. */
   | { readonly code: 'NODE_DISCOVERY_OFF' }
+  /** More than one model may be meant; `ids`: the beginnings of theirs. */
+  | { readonly code: 'NODE_MODEL_AMBIGUOUS'; readonly ids: readonly string[] }
+  /** A description of a model that does not hold, or is not that of its file. */
+  | { readonly code: 'NODE_MODEL_INVALID' }
+  /** The model runs here, or is being fetched. */
+  | { readonly code: 'NODE_MODEL_IN_USE' }
+  /** The weights that are to run here do not fit the quota, whatever else goes. */
+  | { readonly code: 'NODE_QUOTA_FULL'; readonly missingBytes: number }
+  /** The file is not what it was when it was hashed. */
+  | { readonly code: 'NODE_MODEL_CHANGED'; readonly file: string }
+  /** A torrent that is not one of a model of Koinon. */
+  | { readonly code: 'NODE_TORRENT_UNFIT' }
+  /** No address of a node or of a BitTorrent client. */
+  | { readonly code: 'NODE_ADDRESS_INVALID'; readonly address: string }
+  /** A BitTorrent client was to be asked, and the node runs without BitTorrent. */
+  | { readonly code: 'NODE_BITTORRENT_OFF' }
+  /** A .torrent file needs the hashes of all pieces. */
+  | { readonly code: 'NODE_HASHES_MISSING' }
+  /** A vote that could not be kept. */
+  | { readonly code: 'NODE_VOTE_REFUSED' }
   /** The key has handed over to another one and is not the node's any more. */
   | { readonly code: 'NODE_KEY_GIVEN_UP'; readonly peer: string; readonly successor: string }
   /** A key cannot be handed over to: it is or was this node's. */
@@ -35,6 +55,8 @@ export type NodeFault =
   | { readonly code: 'NODE_KEY_FIXED'; readonly kind: string }
   /** The node is going down. */
   | { readonly code: 'NODE_STOPPED' }
+  /** This node was started to serve layers alone. */
+  | { readonly code: 'NODE_STAGE_ONLY' }
 
 /** The error of everything in this module. */
 export class NodeError extends KoinonError<NodeFault> {

@@ -157,6 +157,32 @@ export const JSON_LINGER_MS_MAX = 1_000
 /** When a stream with too many open requests may try again, in milliseconds. */
 export const JSON_RETRY_MS = 1_000
 
+// Protocols of the systems before (`json/older-*.ts`).
+
+/** Bytes of a request of such a peer: a name and a hash. */
+export const OLDER_REQUEST_BYTES_MAX = 1_024
+
+/** Pieces of 64 KiB of a file that such peers may fetch: 8 GiB, whose hashes are 9 MB of JSON. */
+export const OLDER_PIECES_MAX = 131_072
+
+/** Requests for one command by such peers, all together, that are given on at once; further ones wait their turn. */
+export const OLDER_BURST = 8
+
+/** Requests for pieces by such peers that are given on in a second: fewer than REQUEST_PIECE allows one of them. */
+export const OLDER_PIECES_PER_SECOND = 4
+
+/** Requests for any other command that are given on in a second: no more than the commands behind them allow. */
+export const OLDER_PER_SECOND = 1
+
+/** Between two looks whether it is a request's turn, in milliseconds. */
+export const OLDER_TURN_MS = 250
+
+/** How long a request of such a peer may take, its turn included, in milliseconds. */
+export const OLDER_REQUEST_MS_MAX = 120_000
+
+/** Round-trip times that a monitor is told. */
+export const OLDER_LATENCIES_MAX = 100
+
 // Finding peers.
 
 /** How long a record that this node puts into the DHT of its swarm is good for, in milliseconds. It is put again before. */
@@ -179,3 +205,17 @@ export const MAINLINE_CONTACTS_KEPT_MS = 30 * 24 * 60 * 60_000
 
 /** Connected peers from which on one that nothing uses gives way to a newcomer: eight less than there is room for. */
 export const PEERS_CROWDED = 56
+
+// Weights of models (`weights/`).
+
+/** Shortest beginning of a model's id that names it. */
+export const MODEL_ID_PREFIX_MIN = 8
+
+/** Share of the free memory that the weights of one trial of a model take: the rest of it is tried after that. */
+export const TRIAL_MEMORY_SHARE = 0.5
+
+/** Trials of models that wait for the one that runs. */
+export const TRIALS_WAITING_MAX = 32
+
+/** How long a trial of a model waits for those before it, in milliseconds: a large model takes minutes. */
+export const TRIAL_WAIT_MS_MAX = 30 * 60_000

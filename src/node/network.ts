@@ -1,25 +1,19 @@
-/** The node among others: its host, what sessions remember, and the pipeline over the host's streams. */
+/** The node among others: its host, what sessions remember, what it offers. It may not know yet which model it serves. */
 import type { Clock, Logger, Random } from '#base'
-import type { EdgeEngine } from '#engine'
 import { createHost, type Host, type PeerGuard } from '#net'
 import type { Reach } from '#reach'
-import { createPipeline, type Pipeline } from '#pipeline'
 import { BackOff, Penalties, PenaltyRecords, ReplayFilter } from '#protocol'
 import type { DataDir } from '#storage'
-import { type NodeOffer, PROTOCOLS, type RouteHop } from '#wire'
+import type { NodeOffer } from '#wire'
 import { createSwarmKad, type KadParts } from './discovery.ts'
 import { letsPeersMeet } from './first-contact.ts'
-import { COMPLETION_WAIT_MS_MAX, DRAIN_MS } from './limits.ts'
-import type { LocalModel } from './model-library.ts'
 import { OfferKeeper } from './offer-keeper.ts'
-import { makeOffer, type OfferParts } from './own-offer.ts'
+import { type Found, makeOffer, type Offered } from './own-offer.ts'
 import type { OwnIdentity } from './own-identity.ts'
-import type { OwnStage } from './own-stage.ts'
 import { createPunchTools } from './punch-tools.ts'
 import { createPeerGuard } from './peer-guard.ts'
 import { PeerWatch } from './peer-watch.ts'
 import { resolveName } from './reach.ts'
-import { holdStages } from './stage-holds.ts'
 import type { Stopper } from './stopper.ts'
 import { SwarmView } from './swarm-view.ts'
 import type { NodeConfig } from './types.ts'
@@ -35,17 +29,10 @@ export type NetworkDeps = {
   readonly stopper: Stopper
   readonly dataDir: DataDir
   readonly own: OwnIdentity
-  readonly model: LocalModel
-  readonly edge: EdgeEngine
-  readonly stage: OwnStage | undefined
-  readonly found: OfferParts['found']
-  readonly memoryBytes: number
 }
 
 export type Network = {
   readonly host: Host
-  readonly pipeline: Pipeline
-  readonly stage: OwnStage | undefined
   readonly view: SwarmView
   readonly watch: PeerWatch
   readonly offers: OfferKeeper
@@ -53,63 +40,44 @@ export type Network = {
   readonly guard: PeerGuard
   /** Kademlia on the host; undefined where the owner wants none. */
   readonly swarmKad: KadParts | undefined
-  /** What is known only once the host runs. */
+  /** What is known only later. */
   readonly late: Late
   readonly capabilities: readonly string[]
   readonly ownOffer: () => NodeOffer
-  readonly found: OfferParts['found']
+  readonly found: Found
 }
 
-/** What the host asks for, and what is made after it because it needs the host. */
-export type Late = { host?: Host; reach?: Reach }
+/** What the host and the offers ask for, and what is made after them because it needs the host. */
+export type Late = {
+  host?: Host
+  reach?: Reach
+  offered?: Offered
+  /** Models whose weights peers may fetch here. */
+  shared?: () => readonly { readonly id: string; readonly name: string }[]
+}
 
 /** Everything is made, and nothing listens yet. */
 export async function createNetwork(deps: NetworkDeps): Promise<Network> {
-  const { config, stopper, model, stage, found } = deps
+  const { config, stopper } = deps
   const capabilities = config.layers.kind === 'none' ? CAPABILITIES.filter(name => name !== 'stage') : CAPABILITIES
   const late: Late = {}
+  const found: Found = { weightBytesPerSecond: 0 }
   const { host, penalties, guard, swarmKad } = await createGuardedHost(deps, { capabilities, late })
-  const pipeline = createPipeline(
-    {
-      ...deps,
-      log: deps.log.child('pipeline'),
-      self: host.id,
-      selfAddresses: () => host.addresses(),
-      openStream: (peer, protocol, options) => host.open(peer, protocol, options),
-      edge: deps.edge,
-      stage: stage === undefined ? undefined : { engine: stage.engine, served: () => stage.served() },
-    },
-    { openTimeoutMs: COMPLETION_WAIT_MS_MAX },
-  )
   stopper.add('the network', () => host.stop())
-  stopper.add('the pipeline', () => pipeline.stop())
-  const watch = new PeerWatch(deps.clock, host)
-  holdStages(host, model.id)
-  // A connection that was cut is nothing to the pipeline as long as its streams may come back.
-  host.onGone(peer => pipeline.peerLeft(peer))
-  host.handle(PROTOCOLS.stage, stream => pipeline.accept(stream))
-  const fixed = {
-    // A node that serves no layers by its owner's will is not planned with.
-    memoryBytes: config.layers.kind === 'none' ? 0 : deps.memoryBytes,
-    kvPositions: config.slots * model.contextMax,
-    threads: config.engine.threads,
-  }
-  const ownOffer = (): NodeOffer => makeOffer({ host, pipeline, stage, fixed, found })
+  const ownOffer = (): NodeOffer => makeOffer({ host, offered: late.offered, threads: config.engine.threads, found })
   // A node that is about to stop finishes what passes its stage, and is planned with by nobody.
-  const announced = (): NodeOffer => (pipeline.stages.isDraining ? { ...ownOffer(), stages: [] } : ownOffer())
+  const announced = (): NodeOffer => {
+    const isDraining = late.offered?.pipeline.stages.isDraining === true
+    return isDraining ? { ...ownOffer(), stages: [] } : ownOffer()
+  }
   const offers = new OfferKeeper(host, announced)
-  stopper.addDrain(() => {
-    const drained = pipeline.drain({ timeoutMs: config.drainMs ?? DRAIN_MS })
-    offers.announce()
-    return drained
-  })
-  stage?.engine.onCrash(() => offers.announce())
-  if (config.layers.kind === 'auto' && config.layers.nodes > 1) found.placing = model.id
   offers.announce()
-  const routes = (): (readonly RouteHop[])[] => pipeline.entry.generations().map(({ route }) => route ?? [])
+  const routes = (): ReturnType<ConstructorParameters<typeof SwarmView>[0]['routes']> =>
+    late.offered?.pipeline.entry.generations().map(({ route }) => route ?? []) ?? []
   const view = new SwarmView({ host, ownOffer, routes })
-  const made = { host, guard, swarmKad, late, penalties, capabilities }
-  return { ...made, pipeline, stage, view, watch, offers, ownOffer, found }
+  const isSomebodyComing = (): boolean => host.network().connections.some(({ state }) => state === 'connecting')
+  const watch = new PeerWatch(deps.clock, host, isSomebodyComing)
+  return { host, guard, swarmKad, late, penalties, capabilities, view, watch, offers, ownOffer, found }
 }
 
 async function createGuardedHost(

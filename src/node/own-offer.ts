@@ -10,34 +10,44 @@ import type { LocalModel } from './model-library.ts'
 import type { OwnStage } from './own-stage.ts'
 import type { NodeConfig } from './types.ts'
 
-export type OfferParts = {
-  readonly host: Pick<Host, 'addresses'>
-  readonly pipeline: Pick<Pipeline, 'stages'>
+/** What is offered once the node knows which model it serves. */
+export type Offered = {
+  readonly pipeline: Pick<Pipeline, 'stages' | 'entry'>
   readonly stage: OwnStage | undefined
   /** What does not change while the node runs: other nodes plan with it. */
-  readonly fixed: Pick<NodeOffer, 'memoryBytes' | 'kvPositions' | 'threads'>
-  /** What placement and loading find out. */
-  readonly found: {
-    placing?: string
-    weightBytesPerSecond: number
-    stunPort?: () => number | undefined
-    puzzle?: () => string | undefined
-  }
+  readonly fixed: Pick<NodeOffer, 'memoryBytes' | 'kvPositions'>
 }
 
-export function makeOffer({ host, pipeline, stage, fixed, found }: OfferParts): NodeOffer {
+/** What placement and loading find out. */
+export type Found = {
+  placing?: string
+  weightBytesPerSecond: number
+  stunPort?: () => number | undefined
+  puzzle?: () => string | undefined
+}
+
+export type OfferParts = {
+  readonly host: Pick<Host, 'addresses'>
+  /** Undefined: nothing yet, and nobody plans with this node. */
+  readonly offered: Offered | undefined
+  readonly threads: number
+  readonly found: Found
+}
+
+export function makeOffer({ host, offered, threads, found }: OfferParts): NodeOffer {
   const [stunPort, puzzle] = [found.stunPort?.(), found.puzzle?.()]
-  const offered = stage?.offer(pipeline.stages.slotsFree())
+  const stage = offered?.stage?.offer(offered.pipeline.stages.slotsFree())
   return {
     agent: AGENT,
     addresses: host.addresses().slice(0, PEER_ADDRESSES_MAX),
     ...(stunPort === undefined ? {} : { stunPort }),
     ...(puzzle === undefined ? {} : { puzzle }),
-    ...fixed,
+    ...(offered === undefined ? { memoryBytes: 0, kvPositions: 0 } : offered.fixed),
+    threads,
     // Whole numbers: every node must plan with exactly the same ones.
     weightBytesPerSecond: Math.round(found.weightBytesPerSecond),
     ...(found.placing === undefined ? {} : { placing: found.placing }),
-    stages: offered === undefined ? [] : [offered],
+    stages: stage === undefined ? [] : [stage],
   }
 }
 

@@ -5,7 +5,12 @@ import type { ServedStage } from '#pipeline'
 import type { EngineStatus, StageOffer } from '#wire'
 import type { LocalModel } from './model-library.ts'
 
-export type OwnStageOptions = { readonly slots: number; readonly contextMax: number }
+export type OwnStageOptions = {
+  readonly slots: number
+  readonly contextMax: number
+  /** Sees to it that the layers are on this machine, and are the model's. @default a file of the user's has them */
+  readonly prepare?: (layers: LayerRange, options: LoadOptions) => Promise<void>
+}
 
 export class OwnStage {
   readonly engine: StageEngine
@@ -30,7 +35,9 @@ export class OwnStage {
   }
 
   async load(layers: LayerRange, options: LoadOptions = {}): Promise<StageReport> {
-    const report = await this.engine.load({ file: this.#model.file, layers, ...this.#options }, options)
+    const { prepare, slots, contextMax } = this.#options
+    await prepare?.(layers, options)
+    const report = await this.engine.load({ file: this.#model.file, layers, slots, contextMax }, options)
     this.#loaded = { layers, report }
     return report
   }

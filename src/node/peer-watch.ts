@@ -6,10 +6,13 @@ export type WatchOptions = { readonly what: string; readonly timeoutMs: number; 
 
 export class PeerWatch {
   readonly #clock: Clock
+  readonly #isSomebodyComing: () => boolean
   readonly #listeners = new Set<() => void>()
 
-  constructor(clock: Clock, host: Pick<Host, 'onPeer'>) {
+  /** @param isSomebodyComing whether a connection is being made now that may bring a peer */
+  constructor(clock: Clock, host: Pick<Host, 'onPeer'>, isSomebodyComing: () => boolean) {
     this.#clock = clock
+    this.#isSomebodyComing = isSomebodyComing
     host.onPeer(() => {
       for (const listener of this.#listeners) listener()
     })
@@ -32,7 +35,10 @@ export class PeerWatch {
     })
   }
 
-  /** Resolves once nothing happened for `quietMs`. @throws TimeoutError, the signal's reason */
+  /**
+   * Resolves once nothing happened for `quietMs`, and nobody is just coming: on a busy machine a handshake may take longer.
+   * @throws TimeoutError, the signal's reason
+   */
   quiet(quietMs: number, options: WatchOptions): Promise<void> {
     return withDeadline(this.#clock, options, signal => {
       const done = Promise.withResolvers<void>()
@@ -40,7 +46,7 @@ export class PeerWatch {
       const restart = (): void => {
         cancel()
         if (signal.aborted) done.resolve()
-        else cancel = this.#clock.after(quietMs, done.resolve)
+        else cancel = this.#clock.after(quietMs, () => (this.#isSomebodyComing() ? restart() : done.resolve()))
       }
       this.#listeners.add(restart)
       signal.addEventListener('abort', restart, { once: true })

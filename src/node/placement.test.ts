@@ -59,16 +59,16 @@ class Seat {
   #listener: (event: PeerEvent) => void = () => undefined
   readonly watch: PeerWatch
   readonly progress: string[] = []
+  isSomebodyComing = false
 
   constructor(id: string, own: NodeOffer) {
     this.id = id
     this.own = own
-    this.watch = new PeerWatch(this.clock, {
-      onPeer: listener => {
-        this.#listener = listener
-        return () => undefined
-      },
-    })
+    const onPeer = (listener: (event: PeerEvent) => void): (() => void) => {
+      this.#listener = listener
+      return () => undefined
+    }
+    this.watch = new PeerWatch(this.clock, { onPeer }, () => this.isSomebodyComing)
   }
 
   see(id: string, theirs: NodeOffer): void {
@@ -171,6 +171,18 @@ test('a joining node waits until the swarm is quiet, then takes the gap', async 
   seat.see('a', offer(false, [stageOffer(0, 2)]))
   seat.clock.advance(SWARM_QUIET_MS - 1)
   seat.see('b', offer(false, [stageOffer(2, 3)]))
+  seat.clock.advance(SWARM_QUIET_MS)
+  assert.deepEqual((await choice).layers, { first: 3, last: 6 })
+})
+
+test('a quiet moment while somebody is just coming is not the end of the coming', async () => {
+  const seat = new Seat('z', offer(false))
+  const choice = seat.choose(auto(1))
+  await turn()
+  seat.isSomebodyComing = true
+  seat.clock.advance(3 * SWARM_QUIET_MS)
+  seat.isSomebodyComing = false
+  seat.see('a', offer(false, [stageOffer(0, 3)]))
   seat.clock.advance(SWARM_QUIET_MS)
   assert.deepEqual((await choice).layers, { first: 3, last: 6 })
 })

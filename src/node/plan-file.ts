@@ -7,7 +7,10 @@ import { memoryForLayers } from './own-offer.ts'
 import { planReport } from './plan-report.ts'
 import type { NodeConfig, NodeDeps } from './types.ts'
 
-export type FilePlanConfig = Pick<NodeConfig, 'dataDir' | 'model' | 'engine' | 'contextMax' | 'slots' | 'memoryMax'>
+export type FilePlanConfig = Pick<NodeConfig, 'dataDir' | 'engine' | 'contextMax' | 'slots' | 'memoryMax'> & {
+  /** Absolute path of the GGUF file. */
+  readonly model: string
+}
 
 /**
  * Reads the file's header and measures this machine; loads nothing.

@@ -19,8 +19,8 @@ async function modelOf(t: TestContext, { isHashed }: { readonly isHashed: boolea
   const file = join(directory, 'model.gguf')
   await copyFile(STORYTELLER, file)
   const modelIds = { find: () => undefined, remember: () => undefined }
-  const { pieces, ...model } = await openModel({ modelIds, onProgress: () => undefined }, file, { signal })
-  return isHashed && pieces !== undefined ? { ...model, pieces } : model
+  const { hashed, ...model } = await openModel({ modelIds, onProgress: () => undefined }, file, { signal })
+  return isHashed && hashed !== undefined ? { ...model, hashed } : model
 }
 
 async function change(file: string, offset: number): Promise<void> {

@@ -2,13 +2,16 @@
  * The model file as peers may fetch it: its BEP 52 root, and pieces with proofs. The hashes are computed once, from the
  * whole file, and kept in memory (64 bytes for each MiB of the file).
  */
-import { abortable, toHex } from '#base'
+import { abortable, concatBytes, toHex } from '#base'
 import { sha256 } from '#crypto'
 import { isPieceOf, modelId, PIECE_BYTES, type PieceTree, readGguf } from '#formats'
 import type { DigestedAttachment } from '#protocol'
 import { attachmentOfFile, openFileSource } from '#storage'
 import { CommandError } from './commands/errors.ts'
 import type { LocalModel } from './model-library.ts'
+
+/** Bytes of a piece in the protocols of the systems before. */
+export const DIGEST_BYTES = 64 * 1024
 
 export type SharedFile = {
   /** BEP 52 root, 64 hexadecimal digits: what the file is asked for by. */
@@ -29,6 +32,7 @@ export class SharedFiles {
   readonly #isShared: boolean
   readonly #stopping: AbortSignal
   #tree: Promise<PieceTree> | undefined
+  #digests: Promise<Uint8Array> | undefined
 
   /** @param deps.stopping ends the computing of hashes when the node stops */
   constructor(
@@ -38,7 +42,7 @@ export class SharedFiles {
     this.#model = deps.model
     this.#stopping = deps.stopping
     this.#isShared = options.isShared
-    if (deps.model.pieces !== undefined) this.#tree = Promise.resolve(deps.model.pieces)
+    if (deps.model.hashed !== undefined) this.#tree = Promise.resolve(deps.model.hashed.tree)
   }
 
   /**
@@ -74,6 +78,38 @@ export class SharedFiles {
       if (!isPieceOf(tree, { piece, bytes, proof })) throw changed()
       const attachment = attachmentOfPiece(model.file, { offset, sizeBytes: bytes.byteLength, sha256: sha256(bytes) })
       return { offset, attachment, proof }
+    } finally {
+      await source.close()
+    }
+  }
+
+  /**
+   * SHA-256 of each 64 KiB of the file, one after another, as older peers know files. The first call reads all of it; what
+   * is hashed was checked against the file's own tree.
+   * @throws CommandError NODE_FILE_CHANGED; StorageError; the signal's reason
+   */
+  digests(file: SharedFile, options: { readonly signal: AbortSignal }): Promise<Uint8Array> {
+    this.#digests ??= this.#digest(file).catch((error: unknown) => {
+      this.#digests = undefined
+      throw error
+    })
+    return abortable(this.#digests, options.signal)
+  }
+
+  async #digest({ tree, model }: SharedFile): Promise<Uint8Array> {
+    const digests: Uint8Array[] = []
+    const source = await openFileSource(model.file)
+    try {
+      for (let piece = 0; piece < tree.count; piece++) {
+        this.#stopping.throwIfAborted()
+        const offset = piece * PIECE_BYTES
+        const bytes = await source.read(offset, Math.min(PIECE_BYTES, tree.size - offset))
+        if (!isPieceOf(tree, { piece, bytes, proof: tree.proof(piece) })) throw changed()
+        for (let at = 0; at < bytes.byteLength; at += DIGEST_BYTES) {
+          digests.push(sha256(bytes.subarray(at, at + DIGEST_BYTES)))
+        }
+      }
+      return concatBytes(digests)
     } finally {
       await source.close()
     }

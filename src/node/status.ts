@@ -24,7 +24,8 @@ export type StatusDeps = {
   readonly pipeline: Pipeline
   readonly view: SwarmView
   readonly model: LocalModel
-  readonly edge: EdgeEngine
+  /** Undefined: prompts do not enter here. */
+  readonly edge: EdgeEngine | undefined
   readonly stage: OwnStage | undefined
   /** Clock.monotonic() when the node started. */
   readonly startedAt: number
@@ -75,7 +76,7 @@ export function describeStatus(
     dataDir: deps.dataDir,
     placement,
     stages: described === undefined ? [] : [toStageStatus(described, kvRows)],
-    engines: [deps.edge.status(), ...(stageEngine === undefined ? [] : [stageEngine])],
+    engines: [deps.edge?.status(), stageEngine].filter(status => status !== undefined),
     generations: [...pipeline.entry.generations(), ...served],
     kvRows,
     peers: host.peers().length,
@@ -93,6 +94,7 @@ export function describePlan({ host, view, model }: StatusDeps): PlanReport {
 }
 
 export function describeHealth({ edge, view, model }: StatusDeps): { readonly ok: boolean; readonly reason?: string } {
+  if (edge === undefined) return { ok: false, reason: 'this node serves layers and takes no prompts' }
   const { state } = edge.status()
   if (state !== 'ready') return { ok: false, reason: `the edge engine is ${state}` }
   const route = findRoute(view.routeOffers(model.id), { model: model.id, layerCount: model.config.layerCount })

@@ -18,6 +18,7 @@ import type {
   PeerSummary,
   PlanReport,
   RelayMode,
+  WeightsService,
 } from '#wire'
 
 /** Which layers this node serves: a range, none (edges only), or its share of what is missing. */
@@ -45,10 +46,21 @@ export type MainlineConfig = {
   readonly bootstrap: readonly string[]
 }
 
+/** A model whose weights the node finds: here already, or at peers and other sources. */
+export type NamedModel = {
+  /** Its id, 8 digits or more of it, its name, or a magnet link. */
+  readonly named: string
+}
+
+export type BitTorrentConfig = {
+  /** TCP port for BitTorrent clients; 0: any that is free. */
+  readonly port: number
+}
+
 export type NodeConfig = {
   readonly dataDir: string
-  /** Absolute path of the GGUF file. */
-  readonly model: string
+  /** Absolute path of the GGUF file; or which model to take from the swarm. */
+  readonly model: string | NamedModel
   readonly layers: LayerChoice
   /** Multiaddrs of peers to connect to, and to keep connected. */
   readonly peers: readonly string[]
@@ -100,6 +112,20 @@ export type NodeConfig = {
   readonly drainMs?: number
   /** Bytes that weights and KV may take; undefined: 80 % of what is free. */
   readonly memoryMax?: number
+  /** Serve layers alone: no embedding and head are fetched or loaded, and no prompts taken. @default false */
+  readonly stageOnly?: boolean
+  /** Absolute path of a file that names places beside peers where weights may come from. @default none */
+  readonly sources?: string
+  /** Most bytes of pulled weights on the disk; files of the user's own do not count. @default no bound but the disk's */
+  readonly storageBytesMax?: number
+  /** Most bytes a second of weights that go out, all peers together. @default no bound */
+  readonly uploadRateMax?: number
+  /** Most bytes a second of weights that come in, from all sources together. @default no bound */
+  readonly downloadRateMax?: number
+  /** Fetch from and serve BitTorrent clients too. @default nodes of Koinon alone */
+  readonly bittorrent?: BitTorrentConfig
+  /** Whether peers may fetch weights here. @default true */
+  readonly share?: boolean
 }
 
 /** To which key a node goes over. */
@@ -123,6 +149,8 @@ export type NodeDeps = {
   readonly random: Random
   readonly log: Logger
   readonly onProgress?: NodeProgress
+  /** Where tokens of sources are looked up that are named by a variable. @default nowhere */
+  readonly env?: Readonly<Record<string, string | undefined>>
   /** Called once the node can be dialled, which is before it has its layers. */
   readonly onListening?: (facts: { readonly peer: string; readonly addresses: readonly string[] }) => void
 }
@@ -169,6 +197,8 @@ export interface KoinonNode {
    * @throws NodeError NODE_DISCOVERY_OFF; DiscoveryError DISCOVERY_BUSY, DISCOVERY_STOPPED; the signal's reason
    */
   find(request: FindRequest, options: { readonly signal: AbortSignal }): AsyncIterable<FoundServiceSummary>
+  /** The models whose weights are here: adding, pulling, sharing them. */
+  readonly weights: WeightsService
   /** Goes over to another key, and tells every peer. @throws NodeError, KeyringError, StorageError, IdentityError */
   rotateKey(request?: KeyRotationRequest): Promise<KeyRotated>
   /** Whether a prompt could be answered now, and if not why (for /healthz). */

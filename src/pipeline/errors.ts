@@ -41,6 +41,7 @@ type StageFailure = {
     | 'STAGE_STOPPED'
     | 'ENGINE_CRASHED'
     | 'ENGINE_NON_FINITE'
+    | 'ENGINE_OUT_OF_RANGE'
   readonly peer: string
   readonly reported?: string
   readonly retryAfterMs?: number
@@ -70,6 +71,7 @@ const STAGE_CODES: Readonly<Record<StageCode, true>> = {
   STAGE_STOPPED: true,
   ENGINE_CRASHED: true,
   ENGINE_NON_FINITE: true,
+  ENGINE_OUT_OF_RANGE: true,
 }
 
 /** The error of everything in this module. */

@@ -8,10 +8,12 @@ import { type SessionMemory, sessionMemory } from '../../test/support/session-me
 import { ControlLink, type LinkMessage } from './control-link.ts'
 import type { Party } from './negotiation.ts'
 import { Refusal } from './refusal.ts'
+import { SessionClaims } from './session-claims.ts'
 
 type Side = {
   readonly identity: HeldIdentity
   readonly memory: SessionMemory
+  readonly claims: SessionClaims
   readonly clock: ManualClock
   readonly party: Partial<Party>
   readonly secret?: Uint8Array
@@ -33,6 +35,7 @@ async function side(
   return {
     identity: await createNodeIdentity(systemRandom),
     memory: sessionMemory({ clock }),
+    claims: new SessionClaims(),
     clock,
     party: options.party ?? {},
     ...secret,
@@ -55,7 +58,7 @@ function start(
       random: systemRandom,
       log: silentLogger,
       ...memory,
-      isLive: () => false,
+      claims: ours.claims,
       party: { peer: identity.peer, signer: identity.provider, handovers: [], capabilities: ['a'], ...party },
     },
     {
@@ -158,6 +161,23 @@ describe('protocol / control-link', () => {
     assert.notEqual(other.a.link.facts?.session, session)
     assert.equal(other.a.link.facts?.resumptions, 0)
     await other.stop()
+  })
+
+  it('resumes a session on one connection only where both dial at once', async () => {
+    const [a, b] = [await side(), await side()]
+    const before = await join(a, b)
+    await before.stop()
+    const joined = await Promise.all([join(a, b), join(b, a)])
+    const ids = joined.map(({ a: { link } }) => link.facts?.session)
+    assert.notEqual(ids[0], ids[1])
+    for (const { a: dialler, b: listener } of joined) {
+      await delivers(dialler, listener, 1)
+      await delivers(listener, dialler, 2)
+    }
+    await Promise.all(joined.map(link => link.stop()))
+    const again = await join(a, b)
+    await delivers(again.a, again.b, 1)
+    await again.stop()
   })
 
   it('refuses a resumption with another secret, and starts afresh the next time', async () => {

@@ -30,6 +30,7 @@ import { OUTGOING_BYTES_MAX, OUTGOING_MESSAGES_MAX, OUTGOING_ROOM, SESSION_LIFE_
 import { type Negotiated, type NegotiationDeps, negotiate, readRefusal, refusalFrame } from './negotiation.ts'
 import { Refusal, type RefusalFacts, refusal } from './refusal.ts'
 import { checkLength, SecureSession } from './secure-session.ts'
+import type { SessionClaim, SessionClaims } from './session-claims.ts'
 import type { AuditLog } from './types.ts'
 import { uuidText } from './uuid.ts'
 
@@ -44,7 +45,11 @@ const NEXT: Readonly<Record<LinkState, readonly LinkState[]>> = {
   closed: [],
 }
 
-export type LinkDeps = NegotiationDeps & { readonly log: Logger; readonly audit: AuditLog }
+export type LinkDeps = NegotiationDeps & {
+  readonly log: Logger
+  readonly audit: AuditLog
+  readonly claims: SessionClaims
+}
 
 export type LinkOptions = {
   readonly role: 'dialler' | 'listener'
@@ -87,6 +92,7 @@ export class ControlLink {
   readonly #options: LinkOptions
   readonly #pipe: FramePipe
   readonly #waiting: Record<Priority, Waiting[]> = { high: [], normal: [], low: [] }
+  readonly #claim: SessionClaim
   #state: LinkState = 'negotiating'
   #session: SecureSession | undefined
   #negotiated: Negotiated | undefined
@@ -100,6 +106,7 @@ export class ControlLink {
     this.#options = options
     this.#pipe = new FramePipe(options.stream)
     this.#theirKey = options.peer
+    this.#claim = deps.claims.newClaim()
   }
 
   get state(): LinkState {
@@ -198,6 +205,7 @@ export class ControlLink {
       role,
       peer,
       hasSecret: secret !== undefined,
+      claim: this.#claim,
       onHandshake: kind => this.#advance(kind),
     })
     this.#negotiated = negotiated
@@ -437,6 +445,7 @@ export class ControlLink {
     if (this.#state === 'closed') return
     this.#advance('closed')
     this.#session?.close()
+    this.#claim.close()
     for (const queue of Object.values(this.#waiting)) queue.length = 0
     this.#tellOfRoom()
   }

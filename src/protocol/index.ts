@@ -12,6 +12,14 @@ export {
 } from './command.ts'
 export { Dispatcher, type DispatcherCounts, type DispatcherDeps, type IncomingCall } from './dispatcher.ts'
 export { ProtocolError, type ProtocolFault } from './errors.ts'
+export {
+  openManifest,
+  openVote,
+  type SignedManifest,
+  type SignedVote,
+  signManifest,
+  signVote,
+} from './model-statements.ts'
 export { Penalties, type PenaltyKind, type Verdict } from './penalties.ts'
 export { PenaltyRecords } from './penalty-records.ts'
 export { RateLimits } from './rate-limits.ts'
@@ -31,6 +39,7 @@ export { decodePlaneIdentity, encodePlaneIdentity, type PlaneIdentity } from './
 export { ReplayFilter } from './replay-filter.ts'
 export { acceptSealedStream, openSealedStream } from './sealed-stream.ts'
 export { SecureSession } from './secure-session.ts'
+export { SessionClaims } from './session-claims.ts'
 export type { SessionErrorFault } from './session-errors.ts'
 export { signFrame } from './signed-frames.ts'
 export type {
@@ -47,7 +56,6 @@ export type {
 export { ControlLink, type LinkDeps, type LinkFacts, type LinkMessage, type LinkState } from './control-link.ts'
 export type { Party } from './negotiation.ts'
 export { Refusal, type RefusalFacts, type RefusalFault } from './refusal.ts'
-export { uuidText } from './uuid.ts'
 export { attachmentOfBytes, readAll } from './transfer/attachments.ts'
 export type { OfferOutcome } from './transfer/offers.ts'
 export { type OfferOptions, type ReceiveOptions, Transfers, type TransfersDeps } from './transfer/transfers.ts'

@@ -48,6 +48,7 @@ import type { FramePipe } from './frame-pipe.ts'
 import { CLOCK_OFFSET_MS_MAX, RESUMPTIONS_MAX } from './limits.ts'
 import { Refusal, refusal } from './refusal.ts'
 import type { ReplayFilter } from './replay-filter.ts'
+import type { SessionClaim } from './session-claims.ts'
 import { signFrame, verifyFrame } from './signed-frames.ts'
 import type { PeerKeyStore, SessionStore, StoredSession } from './types.ts'
 import { newUuid } from './uuid.ts'
@@ -70,8 +71,6 @@ export type NegotiationDeps = {
   readonly sessions: SessionStore
   readonly peerKeys: PeerKeyStore
   readonly replay: ReplayFilter
-  /** Whether a connection uses this session now: then it is not resumed beside it. */
-  readonly isLive: (session: Uint8Array) => boolean
 }
 
 export type NegotiationOptions = {
@@ -80,6 +79,8 @@ export type NegotiationOptions = {
   /** The peer id that the secure channel has authenticated. */
   readonly peer: string
   readonly hasSecret: boolean
+  /** Takes the session that comes of it, or that it hopes to resume. Whoever made it closes it. */
+  readonly claim: SessionClaim
   readonly onHandshake: (kind: 'handshaking' | 'resuming') => void
 }
 
@@ -146,6 +147,9 @@ export function readRefusal(
 /** A HELLO and the frame that carried it. */
 type Said = { readonly hello: Hello; readonly frame: { readonly prefix: Uint8Array; readonly payload: Uint8Array } }
 
+/** `stored`: the session that both resume, where they do. */
+type Greeted = { readonly ours: Said; readonly theirs: Said; readonly stored: StoredSession | undefined }
+
 class Negotiation {
   readonly #deps: NegotiationDeps
   readonly #options: NegotiationOptions
@@ -168,12 +172,11 @@ class Negotiation {
   async run(): Promise<Negotiated> {
     const { role, onHandshake } = this.#options
     const startedAt = this.#deps.clock.now()
-    const stored = this.#resumable()
-    const { ours, theirs } = role === 'dialler' ? await this.#dial(stored) : await this.#listen(stored)
+    const { ours, theirs, stored } = role === 'dialler' ? await this.#dial() : await this.#listen()
     const { version, suite } = commonGround(theirs.hello)
     const [dialler, listener] = role === 'dialler' ? [ours, theirs] : [theirs, ours]
     const prologue = prologueOf(dialler, listener)
-    const isResumed = stored !== undefined && listener.hello.resume !== undefined
+    const isResumed = stored !== undefined
     onHandshake(isResumed ? 'resuming' : 'handshaking')
     this.#session = isResumed ? stored.id : dialler.hello.session
     const keys = isResumed ? await this.#resume(stored, prologue) : await this.#handshake(prologue)
@@ -192,16 +195,18 @@ class Negotiation {
   }
 
   #resumable(): StoredSession | undefined {
-    const { sessions, isLive, peerKeys } = this.#deps
+    const { sessions, peerKeys } = this.#deps
     // What is kept about a peer moves with its key.
     const stored = sessions.find(peerKeys.current(this.#options.peer))
     const isUsable =
       stored !== undefined && stored.resumptions < RESUMPTIONS_MAX && CIPHER_SUITES.includes(stored.suite)
-    return isUsable && !isLive(stored.id) ? stored : undefined
+    return isUsable ? stored : undefined
   }
 
-  async #dial(stored: StoredSession | undefined): Promise<{ readonly ours: Said; readonly theirs: Said }> {
+  async #dial(): Promise<Greeted> {
     const session = newUuid(this.#deps.random)
+    const found = this.#resumable()
+    const stored = found !== undefined && this.#options.claim.take(found.id) ? found : undefined
     const resume = stored === undefined ? undefined : { session: stored.id, epoch: stored.resumptions }
     const ours = await this.#sayHello(session, resume)
     const theirs = await this.#hearHello()
@@ -212,20 +217,28 @@ class Negotiation {
     if (accepted !== undefined && (resume === undefined || !sameResume(accepted, resume))) {
       throw refusal('malformed', 'the listener resumes what was not offered')
     }
-    return { ours, theirs }
+    if (stored !== undefined && accepted !== undefined) return { ours, theirs, stored }
+    this.#take(session)
+    return { ours, theirs, stored: undefined }
   }
 
-  async #listen(stored: StoredSession | undefined): Promise<{ readonly ours: Said; readonly theirs: Said }> {
+  async #listen(): Promise<Greeted> {
     const theirs = await this.#hearHello()
-    // The dialler makes the id up. One that is another session's would be mistaken for it.
-    if (this.#deps.isLive(theirs.hello.session)) throw refusal('malformed', 'a session that is in use is proposed')
+    this.#take(theirs.hello.session)
     // One way only; the dialler's next frame gives the round trip.
     this.#setClock(theirs.hello.time - this.#deps.clock.now())
     const wanted = theirs.hello.resume
-    const known = stored === undefined ? undefined : { session: stored.id, epoch: stored.resumptions }
-    const resume = wanted !== undefined && known !== undefined && sameResume(wanted, known) ? known : undefined
-    const ours = await this.#sayHello(theirs.hello.session, resume)
-    return { ours, theirs }
+    const found = this.#resumable()
+    const known = found === undefined ? undefined : { session: found.id, epoch: found.resumptions }
+    const isWanted = wanted !== undefined && known !== undefined && sameResume(wanted, known)
+    const isOurs = isWanted && this.#options.claim.take(known.session)
+    const ours = await this.#sayHello(theirs.hello.session, isOurs ? known : undefined)
+    return { ours, theirs, stored: isOurs ? found : undefined }
+  }
+
+  /** The dialler makes the id up. One that is another session's would be mistaken for it. */
+  #take(session: Uint8Array): void {
+    if (!this.#options.claim.take(session)) throw refusal('malformed', 'a session that is in use is proposed')
   }
 
   async #sayHello(session: Uint8Array, resume: Hello['resume']): Promise<Said> {

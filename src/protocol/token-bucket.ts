@@ -8,7 +8,7 @@ export type BucketOptions = { readonly tokensMax: number; readonly perSecond: nu
 
 export class TokenBucket {
   readonly #clock: Clock
-  readonly #options: BucketOptions
+  #options: BucketOptions
   #tokens: number
   #filledAt: number
 
@@ -23,6 +23,19 @@ export class TokenBucket {
   get isFull(): boolean {
     this.#fill()
     return this.#tokens >= this.#options.tokensMax
+  }
+
+  /** Tokens that can be taken now; 0 while it owes some. */
+  get available(): number {
+    this.#fill()
+    return Math.max(0, this.#tokens)
+  }
+
+  /** Other limits from now on. It holds, or owes, what it did, as far as it can: a change is no fresh start. */
+  change(options: BucketOptions): void {
+    this.#fill()
+    this.#options = options
+    this.#tokens = Math.max(-options.tokensMax, Math.min(options.tokensMax, this.#tokens))
   }
 
   /** False where there are not enough: then nothing is taken. */

@@ -136,7 +136,13 @@ test('a deep data directory gets a short socket path in a private place', { skip
 
 test('model ids are remembered for one state of a file', async () => {
   const path = freshPath()
-  const stamp = { path: '/models/a.gguf', size: 10, modifiedNs: 1_700_000_000_123_456_789n }
+  const stamp = {
+    path: '/models/a.gguf',
+    size: 10,
+    modifiedNs: 1_700_000_000_123_456_789n,
+    changedNs: 1_700_000_000_123_456_790n,
+    inode: 12n,
+  }
   const first = await openDataDir(path, deps)
   assert.equal(first.modelIds.find(stamp), undefined)
   first.modelIds.remember(stamp, 'ab'.repeat(32))
@@ -145,13 +151,19 @@ test('model ids are remembered for one state of a file', async () => {
   assert.equal(second.modelIds.find(stamp), 'ab'.repeat(32))
   assert.equal(second.modelIds.find({ ...stamp, size: 11 }), undefined)
   assert.equal(second.modelIds.find({ ...stamp, modifiedNs: stamp.modifiedNs + 1n }), undefined)
+  assert.equal(
+    second.modelIds.find({ ...stamp, changedNs: stamp.changedNs + 1n }),
+    undefined,
+    'a time that was put back',
+  )
+  assert.equal(second.modelIds.find({ ...stamp, inode: 13n }), undefined, 'another file in its place')
   await second.close()
 })
 
 test('the least recently used model ids are forgotten', async () => {
   const clock = new ManualClock()
   const data = await openDataDir(freshPath(), { clock, random: seededRandom(1) })
-  const stampOf = (i: number) => ({ path: `/${i}`, size: 1, modifiedNs: 1n })
+  const stampOf = (i: number) => ({ path: `/${i}`, size: 1, modifiedNs: 1n, changedNs: 1n, inode: 1n })
   for (let i = 0; i < MODEL_ID_CACHE_MAX; i++) {
     clock.advance(1)
     data.modelIds.remember(stampOf(i), 'id')
@@ -190,4 +202,17 @@ test("each platform's default data directory is its own", () => {
   assert.equal(on('darwin'), '/home/u/Library/Application Support/koinon')
   assert.equal(on('win32'), 'C:\\Users\\u\\AppData\\Local\\koinon')
   assert.equal(on('win32', { LOCALAPPDATA: 'D:\\Local' }), 'D:\\Local\\koinon')
+})
+
+test('the blob store is opened when it is first needed, with the quota that was set', async () => {
+  const path = freshPath()
+  const data = await openDataDir(path, deps, { blobQuotaBytes: 5_000_000, blobThreads: 2 })
+  await assert.rejects(stat(join(path, 'blobs')), { code: 'ENOENT' })
+  const [store, same] = await Promise.all([data.blobs(), data.blobs()])
+  assert.equal(store, same)
+  assert.deepEqual(store.usage(), { bytes: 0, pinnedBytes: 0, quotaBytes: 5_000_000 })
+  const blob = await store.open({ root: new Uint8Array(32), length: 10 })
+  assert.equal(blob.path, join(data.path, 'blobs', '0'.repeat(64), 'data'))
+  await data.close()
+  await assert.rejects(store.open({ root: new Uint8Array(32), length: 10 }), { code: 'STORAGE_BLOB_MISSING' })
 })

@@ -5,12 +5,15 @@
  *   keys/node.key       the node key, 0600
  *   keys/handovers      the statements of former keys, 0600
  *   node.db             SQLite, 0600: what a node remembers
+ *   blobs/              parts of model files, opened when they are first needed
  *   node.sock           control socket (elsewhere where the path is too long; a pipe on Windows)
  */
 import { mkdir, realpath, rm, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join, posix, win32 } from 'node:path'
 import { type Clock, type Logger, messageOf, type Random, silentLogger } from '#base'
+import { openBlobStore } from './blobs/blob-store.ts'
+import type { BlobStore } from './blobs/types.ts'
 import { StorageError } from './errors.ts'
 import { createKeyStore, type KeyStore } from './key-file.ts'
 import { lockDataDir } from './lock.ts'
@@ -23,6 +26,8 @@ export interface DataDir extends NodeStores {
   /** Where the control socket is to be served. Nothing is there: what a killed node left was removed. */
   readonly socketPath: string
   readonly keys: KeyStore
+  /** Parts of model files. The first call opens them. @throws StorageError STORAGE_BLOB_DISK */
+  blobs(): Promise<BlobStore>
   /** Ends the audit log, closes the database and gives the lock back. Idempotent. */
   close(): Promise<void>
 }
@@ -34,11 +39,18 @@ export type DataDirDeps = {
   readonly log?: Logger
 }
 
+export type DataDirOptions = {
+  /** Bytes that parts of model files may take. @default BLOB_QUOTA_BYTES, 256 GiB */
+  readonly blobQuotaBytes?: number
+  /** Threads that verify and write them, 1 to 4. @default 1 */
+  readonly blobThreads?: number
+}
+
 /**
  * Opens a data directory, and makes it (0700) where it is missing.
  * @throws StorageError STORAGE_LOCKED, STORAGE_UNUSABLE, STORAGE_PERMISSIONS, STORAGE_DATABASE
  */
-export async function openDataDir(path: string, deps: DataDirDeps): Promise<DataDir> {
+export async function openDataDir(path: string, deps: DataDirDeps, options: DataDirOptions = {}): Promise<DataDir> {
   const directory = await makePrivate(path)
   const unlock = lockDataDir(directory)
   try {
@@ -46,12 +58,15 @@ export async function openDataDir(path: string, deps: DataDirDeps): Promise<Data
     if (process.platform !== 'win32') await rm(socketPath, { force: true })
     const { clock, log = silentLogger } = deps
     const { stores, close } = openNodeDatabase(join(directory, 'node.db'), { clock, log })
+    const blobs = lazyBlobs(join(directory, 'blobs'), deps, options)
     return {
       path: directory,
       socketPath,
       ...stores,
       keys: createKeyStore(directory, deps),
+      blobs: blobs.open,
       close: async () => {
+        await blobs.close()
         await close()
         unlock()
       },
@@ -59,6 +74,33 @@ export async function openDataDir(path: string, deps: DataDirDeps): Promise<Data
   } catch (error) {
     unlock()
     throw error
+  }
+}
+
+/** A blob store that nobody asks for costs nothing. */
+function lazyBlobs(
+  directory: string,
+  deps: DataDirDeps,
+  { blobQuotaBytes, blobThreads }: DataDirOptions,
+): { readonly open: () => Promise<BlobStore>; readonly close: () => Promise<void> } {
+  let opened: Promise<BlobStore> | undefined
+  const options = {
+    directory,
+    ...(blobQuotaBytes === undefined ? {} : { quotaBytes: blobQuotaBytes }),
+    ...(blobThreads === undefined ? {} : { threads: blobThreads }),
+  }
+  return {
+    open: () => {
+      opened ??= openBlobStore(deps, options).catch((error: unknown) => {
+        opened = undefined // The disk may be back next time.
+        throw error
+      })
+      return opened
+    },
+    close: async () => {
+      const store = await opened?.catch(() => undefined) // Who asked for it was told.
+      await store?.close()
+    },
   }
 }
 

@@ -14,10 +14,22 @@ export type StorageFault =
   | { readonly code: 'STORAGE_HANDOVERS'; readonly path: string }
   /** `node.db` is damaged or of a later version. */
   | { readonly code: 'STORAGE_DATABASE'; readonly path: string }
+  /** As many models are known as may be. */
+  | { readonly code: 'STORAGE_MODELS_FULL'; readonly countMax: number; readonly bytesMax: number }
   /** The file is not there, not a regular file, or may not be read. */
   | { readonly code: 'STORAGE_FILE'; readonly path: string }
   /** Reading failed half-way: the disk, or the file was closed. */
   | { readonly code: 'STORAGE_READ'; readonly path: string }
+  /** A file of the user's is not what it was when it was hashed. */
+  | { readonly code: 'STORAGE_FILE_CHANGED'; readonly path: string }
+  /** These bytes of a blob are not here, or the blob is not here any more. */
+  | { readonly code: 'STORAGE_BLOB_MISSING'; readonly path: string }
+  /** A blob is in use. */
+  | { readonly code: 'STORAGE_BLOB_PINNED'; readonly path: string }
+  /** A file that is too large, or one too many. */
+  | { readonly code: 'STORAGE_BLOB_LIMIT'; readonly limit: number }
+  /** The files of a blob cannot be opened, written or removed. */
+  | { readonly code: 'STORAGE_BLOB_DISK'; readonly path: string }
 
 export class StorageError extends KoinonError<StorageFault> {
   override readonly name = 'StorageError'

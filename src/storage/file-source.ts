@@ -1,8 +1,9 @@
 /** A file as a `ByteSource`: what `formats` reads models through. */
+import type { BigIntStats } from 'node:fs'
 import { constants, type FileHandle, open } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { messageOf } from '#base'
-import type { ByteSource } from '#formats'
+import { KoinonError, messageOf } from '#base'
+import { type ByteSource, type HashedFile, hashOpenFile, type HashOptions } from '#formats'
 import { StorageError } from './errors.ts'
 
 /** What tells one state of a file from another without reading it. */
@@ -11,12 +12,18 @@ export type FileStamp = {
   readonly path: string
   /** Bytes. */
   readonly size: number
-  /** Time of the last change, in nanoseconds since the epoch. */
+  /** Time of the last change, in nanoseconds since the epoch. Whoever changes the file can put it back. */
   readonly modifiedNs: bigint
+  /** Time of the last change of the file or of what is known of it, in nanoseconds: nobody can put it back. */
+  readonly changedNs: bigint
+  /** Number of the file on its disk: another one that took its place has another. */
+  readonly inode: bigint
 }
 
 export interface FileSource extends ByteSource {
   readonly stamp: FileStamp
+  /** The source must stay open meanwhile. */
+  hash(options?: HashOptions): Promise<HashedFile>
   /** Idempotent. Reads after it fail. */
   close(): Promise<void>
 }
@@ -29,12 +36,16 @@ export async function openFileSource(path: string): Promise<FileSource> {
   const absolute = resolve(path)
   const handle = await openRegular(absolute)
   try {
-    const { size, mtimeNs } = await handle.stat({ bigint: true })
-    return toSource(handle, { path: absolute, size: Number(size), modifiedNs: mtimeNs })
+    return toSource(handle, stampOf(absolute, await handle.stat({ bigint: true })))
   } catch (error) {
     await handle.close()
     throw error
   }
+}
+
+export function stampOf(path: string, stats: Pick<BigIntStats, 'size' | 'mtimeNs' | 'ctimeNs' | 'ino'>): FileStamp {
+  const { size, mtimeNs, ctimeNs, ino } = stats
+  return { path, size: Number(size), modifiedNs: mtimeNs, changedNs: ctimeNs, inode: ino }
 }
 
 async function openRegular(path: string): Promise<FileHandle> {
@@ -68,13 +79,22 @@ function toSource(handle: FileHandle, stamp: FileStamp): FileSource {
         }
         return bytes.subarray(0, done)
       } catch (error) {
-        throw new StorageError({ code: 'STORAGE_READ', path }, `cannot read ${path}: ${messageOf(error)}`, {
-          cause: error,
-        })
+        throw unreadable(path, error)
+      }
+    },
+    hash: async (options = {}) => {
+      try {
+        return await hashOpenFile({ descriptor: handle.fd, size }, options)
+      } catch (error) {
+        throw error instanceof KoinonError || error === options.signal?.reason ? error : unreadable(path, error)
       }
     },
     close: () => handle.close(),
   }
+}
+
+function unreadable(path: string, cause: unknown): StorageError {
+  return new StorageError({ code: 'STORAGE_READ', path }, `cannot read ${path}: ${messageOf(cause)}`, { cause })
 }
 
 function reasonOf(error: unknown): string {

@@ -125,6 +125,35 @@ export const AUDIT_SIGN_MS_MAX = 30_000
 /** Waiting for the last signature when the node stops: a token or a service may not answer. */
 export const AUDIT_CLOSE_MS_MAX = 3_000
 
+// What is known about models (`manifests.ts`, `votes.ts`).
+
+/** Models that a node knows; further ones are refused until one is removed. */
+export const KNOWN_MODELS_MAX = 1_000
+
+/** Bytes of the core of one. */
+export const KNOWN_CORE_BYTES_MAX = 4 * 1024 * 1024
+
+/** Bytes of all cores and manifests together. */
+export const KNOWN_MODELS_BYTES_MAX = 256 * 1024 * 1024
+
+/** Bytes of a signed manifest. */
+export const MANIFEST_ENVELOPE_BYTES_MAX = 16 * 1024
+
+/** Votes on models, all together; the oldest go first. */
+export const VOTES_KEPT_MAX = 100_000
+
+/** Votes on one model; the oldest go first. */
+export const VOTES_PER_MODEL_MAX = 1_000
+
+/** Votes that one peer has given; the oldest go first, so that it cannot push out what others said. */
+export const VOTES_PER_VOTER_MAX = 1_000
+
+/** Votes on one model that are shown and passed on, the newest first. */
+export const VOTES_SHOWN_MAX = 100
+
+/** Bytes of a signed vote. */
+export const VOTE_ENVELOPE_BYTES_MAX = 1_280
+
 // Attachments that arrive (`transfer-files.ts`).
 
 /** Bytes of one read of an attachment's file: one chunk on the wire. */
@@ -152,3 +181,62 @@ export const KAD_ENTRY_BYTES_MAX = 4 * 1024
 
 /** Characters of the name of one. */
 export const KAD_ENTRY_KEY_CHARS_MAX = 256
+
+// Parts of model files, verified (`blobs/`).
+
+/** Bytes of one file in the blob store: the hashes of its pieces take 64 bytes of memory for each MiB. */
+export const BLOB_BYTES_MAX = 1024 ** 4
+
+/** Files in the blob store. */
+export const BLOBS_MAX = 1_000
+
+/** Bytes of all files in the blob store. A setting: this is what it is when none is given. */
+export const BLOB_QUOTA_BYTES = 256 * 1024 ** 3
+
+/** Bytes of blocks that wait for the thread that verifies and writes them; further ones are refused. */
+export const BLOB_QUEUE_BYTES_MAX = 64 * 1024 * 1024
+
+/** Bytes of one turn of that thread: what comes meanwhile goes together with the next. */
+export const BLOB_TURN_BYTES = 4 * 1024 * 1024
+
+/** Turns that are on their way to that thread, so that it never waits. */
+export const BLOB_TURNS_MAX = 2
+
+/** Calls in one such turn. */
+export const BLOB_TURN_CALLS_MAX = 256
+
+/** Bytes of a write that is worth the way to yet another thread, so that more is verified meanwhile. */
+export const BLOB_ASIDE_BYTES_MIN = 256 * 1024
+
+/** How long a user's file that was touched while it was read again is left alone before the next try, in milliseconds. */
+export const ADOPTED_RECHECK_MS = 10_000
+
+/** Tries, before such a file counts as changed. */
+export const ADOPTED_RECHECKS_MAX = 3
+
+/** Threads that verify and write. A setting: this is the most that it can be. */
+export const BLOB_THREADS_MAX = 4
+
+/** Pieces of one file whose block hashes are in that thread's memory while they are written; 2 KiB each. */
+export const BLOB_RECENT_LEAVES_MAX = 256
+
+/** Bytes of buffers that are kept for reuse. */
+export const BLOB_POOL_BYTES_MAX = 16 * 1024 * 1024
+
+/** Bytes of blocks that are held because neither the hashes of their piece's blocks nor the rest of it has come. */
+export const BLOB_HELD_BYTES_MAX = 32 * 1024 * 1024
+
+/** Bytes that are written until they are put on the disk itself: what a loss of power costs hashing at most. */
+export const BLOB_SYNC_BYTES = 512 * 1024 * 1024
+
+/** How long what was written waits for that at most. */
+export const BLOB_SYNC_MS = 30_000
+
+/** Bytes by which a journal may outgrow what it says before it is written anew. */
+export const JOURNAL_SLACK_BYTES = 256 * 1024
+
+/** Bytes of a journal that are read. */
+export const JOURNAL_BYTES_MAX = 64 * 1024 * 1024
+
+/** Bytes of the note that says where an adopted file is. */
+export const ADOPTION_BYTES_MAX = 16 * 1024

@@ -120,4 +120,37 @@ export const MIGRATIONS: readonly string[] = [
      expires_at INTEGER NOT NULL
    ) STRICT;
    CREATE INDEX kad_entries_by_expiry ON kad_entries (expires_at)`,
+  // Ids that were remembered by size and time of change alone are computed again: that time can be put back.
+  `DROP TABLE model_ids;
+   CREATE TABLE model_ids (
+     path TEXT PRIMARY KEY,
+     size INTEGER NOT NULL,
+     modified_ns TEXT NOT NULL,
+     changed_ns TEXT NOT NULL,
+     inode TEXT NOT NULL,
+     id TEXT NOT NULL,
+     used_at INTEGER NOT NULL
+   ) STRICT, WITHOUT ROWID`,
+  `CREATE TABLE models (
+     id TEXT NOT NULL UNIQUE CHECK (length(id) = 64),
+     core BLOB NOT NULL CHECK (length(core) <= 4194304),
+     manifest BLOB CHECK (length(manifest) <= 16384),
+     file TEXT,
+     shared INTEGER NOT NULL,
+     added_at INTEGER NOT NULL
+   ) STRICT;
+
+   CREATE TABLE model_votes (
+     model TEXT NOT NULL CHECK (length(model) = 64),
+     voter TEXT NOT NULL CHECK (length(voter) <= 128),
+     trusted INTEGER NOT NULL CHECK (trusted IN (0, 1)),
+     at INTEGER NOT NULL,
+     envelope BLOB NOT NULL CHECK (length(envelope) <= 1280),
+     UNIQUE (model, voter)
+   ) STRICT;
+   CREATE INDEX model_votes_by_model ON model_votes (model, at);
+   CREATE INDEX model_votes_by_voter ON model_votes (voter, at);
+   CREATE INDEX model_votes_by_age ON model_votes (at)`,
+  // What of a model was run once in a throw-away process: "edges,0-4,8-16".
+  `ALTER TABLE models ADD COLUMN tried TEXT NOT NULL DEFAULT ''`,
 ]

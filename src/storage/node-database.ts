@@ -13,6 +13,7 @@ import { StorageError } from './errors.ts'
 import { createKnownPeerStore, type KnownPeerStore } from './known-peers.ts'
 import { createKeyValueStore } from './key-value-store.ts'
 import { DATABASE_BUSY_MS_MAX } from './limits.ts'
+import { createManifestStore, type ManifestStore } from './manifests.ts'
 import { MIGRATIONS } from './migrations.ts'
 import { createModelIdCache, type ModelIdCache } from './model-id-cache.ts'
 import { createPeerKeyStore, type PeerKeys } from './peer-key-store.ts'
@@ -22,6 +23,7 @@ import { createReputationStore, type ReputationStore } from './reputation-store.
 import type { StoreDeps } from './rows.ts'
 import { createSessionStore } from './session-store.ts'
 import { StoreGuard } from './store-guard.ts'
+import { createVoteStore, type VoteStore } from './votes.ts'
 
 /** What a node remembers, each in tables of its own. */
 export interface NodeStores {
@@ -32,6 +34,8 @@ export interface NodeStores {
   readonly penalties: PenaltyStore
   readonly reputation: ReputationStore
   readonly knownPeers: KnownPeerStore
+  readonly models: ManifestStore
+  readonly votes: VoteStore
   readonly audit: AuditStore
   /** What the DHT keeps. */
   readonly kad: KeyValueStore
@@ -78,6 +82,8 @@ function createStores(deps: StoreDeps, path: string): NodeDatabase {
     penalties: createPenaltyStore(deps),
     reputation: createReputationStore(deps, peer => peerKeys.current(peer)),
     knownPeers: createKnownPeerStore(deps),
+    models: createManifestStore(deps, path),
+    votes: createVoteStore(deps, peer => peerKeys.current(peer)),
     kad: createKeyValueStore(deps),
     audit: {
       record: (kind, facts) => audit.record(kind, facts),

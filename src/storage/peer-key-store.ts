@@ -1,7 +1,7 @@
 /**
  * Which key speaks for a peer now: hand-over statements, each from one key to the next. Whoever calls has verified them.
  *
- * A key hands over once. What this node keeps about a peer (sessions, penalties, ratings, observations) moves to the
+ * A key hands over once. What this node keeps about a peer (sessions, penalties, ratings, votes, observations) moves to the
  * new key in the same transaction, so that nobody sheds a penalty, or loses a good name, half-way.
  *
  * Unlike the other stores this one throws where the database fails: a node that forgot that a key was handed over would
@@ -154,6 +154,9 @@ function prepareMove(database: DatabaseSync): (from: string, to: string) => void
        ON CONFLICT (subject, rater) DO UPDATE SET score = excluded.score, comment = excluded.comment, at = excluded.at
          WHERE excluded.at > ratings.at`,
     `DELETE FROM ratings WHERE rater = ?1 AND rater <> ?2`,
+    // What the new key has said already stands, whatever the old one said later.
+    `UPDATE OR IGNORE model_votes SET voter = ?2 WHERE voter = ?1`,
+    `DELETE FROM model_votes WHERE voter = ?1 AND voter <> ?2`,
   ].map(sql => database.prepare(sql))
   return (from, to) => {
     for (const step of steps) step.run(from, to)

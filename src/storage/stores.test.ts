@@ -459,15 +459,17 @@ test('a database that takes nothing any more is warned of once a minute, and the
   assert.equal(b.warnings.length, 2)
 })
 
-test('a database of the first version keeps its model ids and gets the new tables', async t => {
+test('a database of the first version gets the new tables, and computes its model ids again', async t => {
   const b = await bench(t)
-  const stamp = { path: '/m.gguf', size: 3, modifiedNs: 5n }
+  const stamp = { path: '/m.gguf', size: 3, modifiedNs: 5n, changedNs: 6n, inode: 7n }
   b.data.modelIds.remember(stamp, 'ab')
   await b.data.close()
   const tables = ['sessions', 'replay', 'handovers', 'penalties', 'ratings', 'observations']
-  b.sql(`${[...tables, 'audit', 'audit_checkpoints', 'audit_state', 'hybrid_keys', 'known_peers', 'discovery', 'kad_entries'].map(name => `DROP TABLE ${name};`).join('')}
+  b.sql(`${[...tables, 'audit', 'audit_checkpoints', 'audit_state', 'hybrid_keys', 'known_peers', 'discovery', 'kad_entries', 'models', 'model_votes'].map(name => `DROP TABLE ${name};`).join('')}
          PRAGMA user_version = 1`)
   await b.reopen()
+  assert.equal(b.data.modelIds.find(stamp), undefined)
+  b.data.modelIds.remember(stamp, 'ab')
   assert.equal(b.data.modelIds.find(stamp), 'ab')
   b.data.sessions.save(sessionOf(1))
   assert.ok(b.data.sessions.find('peer-a'))

@@ -1,6 +1,7 @@
 /** The node's side of the thread that writes arriving attachments: started when needed, ended when idle. */
 import { Worker } from 'node:worker_threads'
 import { type CancelTimer, type Clock, KoinonError } from '#base'
+import { workerEnvironment } from '#formats'
 import { TRANSFER_THREAD_IDLE_MS } from './limits.ts'
 import type { TransferAnswers, TransferCall, TransferReply, TransferRequest } from './transfer-calls.ts'
 
@@ -57,7 +58,10 @@ export class TransferThread {
     this.#cancelIdle = undefined
     if (this.#worker !== undefined) return this.#worker
     // Nothing of the node's environment or flags: this is about files only.
-    const worker = new Worker(new URL('./transfer-worker.ts', import.meta.url), { env: {}, execArgv: [] })
+    const worker = new Worker(new URL('./transfer-worker.ts', import.meta.url), {
+      env: workerEnvironment(),
+      execArgv: [],
+    })
     this.#worker = worker
     worker.on('message', (reply: TransferReply) => this.#settle(worker, reply))
     worker.on('error', error => this.#lose(worker, error.message))

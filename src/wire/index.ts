@@ -77,3 +77,17 @@ export {
 } from './stage-frames.ts'
 export { type ProofContext, type SwarmRole, swarmProof } from './swarm-proof.ts'
 export { type StageFailed, type StageMessage, type StageOpen, type StageRefused } from './stage-messages.ts'
+export type {
+  AddModelRequest,
+  ModelDetails,
+  ModelHolding,
+  ModelTorrent,
+  PullEnd,
+  PullRequest,
+  TransferEvent,
+  TransferProgress,
+  VoteSummary,
+  WeightsOptions,
+  WeightsService,
+} from './weights-contract.ts'
+export { benchmarksSchema, licenceSchema } from './weights-schema.ts'

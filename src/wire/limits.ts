@@ -141,3 +141,14 @@ export const RELAY_MESSAGE_BYTES_MAX = 8 * 1024
 
 /** Characters of the name of a region in a relay's offer. */
 export const REGION_CHARS_MAX = 40
+
+// What people write about models (`weights-schema.ts`).
+
+/** Characters of the name that a person gives to a model. */
+export const MODEL_LABEL_CHARS_MAX = 200
+
+/** Benchmark results that come with a model. */
+export const BENCHMARKS_MAX = 64
+
+/** Characters of what somebody says along with a vote. */
+export const VOTE_COMMENT_CHARS_MAX = 500

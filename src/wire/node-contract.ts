@@ -135,6 +135,8 @@ export type EngineStatus = {
   readonly restarts: number
   /** Why the last process ended, for people. */
   readonly lastError?: string
+  /** What the process is kept from, in words: "no network, no other programs, reads 1 file, writes none, 2.1 GiB, 2 threads". */
+  readonly sandbox?: string
   readonly weightBytes: number
   readonly kvBytes: number
 }

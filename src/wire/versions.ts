@@ -15,6 +15,8 @@ export const PROTOCOLS = {
   stage: '/koinon/stage/1',
   /** Attachments of messages, in chunks. Sealed by the session. */
   bulk: '/koinon/bulk/1',
+  /** Pieces of models: BitTorrent's peer wire protocol behind a greeting of our own. */
+  pieces: '/koinon/pieces/1',
   /** Reservations at relays, and circuits through them. */
   relay: '/koinon/relay/1',
   /** From a relayed connection to a direct one; where a node is seen. */
@@ -27,6 +29,10 @@ export const PROTOCOLS = {
   kad: '/koinon/kad/1',
   /** The protocol of the systems before: a length and JSON. */
   json: '/json-message/1.0',
+  /** Files, as these systems fetch them: one JSON message each way. */
+  olderTorrent: '/torrent/1.0',
+  /** What their monitors ask of a node. */
+  olderMetrics: '/metrics/1.0',
 } as const
 export type ProtocolId = (typeof PROTOCOLS)[keyof typeof PROTOCOLS]
 

@@ -107,9 +107,7 @@ describe('a relayed connection', { skip: labUnavailable() ?? false }, () => {
     ] as const) {
       const kind = { kind: 'full-cone' } as const
       const [one, two] = [await lab.natHost(`${what}-one`, kind), await lab.natHost(`${what}-two`, kind)]
-      const [a, b] = [await node(one, means), await node(two, means)]
-      await join(a, b, server)
-      assert.equal((await better(a, b)).path, what)
+      const [a, b] = await bettered([one, two], means, what)
       await measure(what, a, b)
     }
     t.diagnostic(speeds.join(', '))
@@ -138,6 +136,24 @@ describe('a relayed connection', { skip: labUnavailable() ?? false }, () => {
       }
     }
     return started
+  }
+
+  /** Two nodes and the path that one of them comes to. As in the matrix, an attempt may fail on a machine that stands still. */
+  async function bettered(
+    [one, two]: readonly [PunchNode['host'], PunchNode['host']],
+    means: Means,
+    path: string,
+  ): Promise<readonly [PunchNode, PunchNode]> {
+    const said: string[] = []
+    for (let count = 0; count < ATTEMPTS; count += 1) {
+      const [a, b] = [await node(one, means), await node(two, means)]
+      await join(a, b, server)
+      if ((await better(a, b)).path === path) return [a, b]
+      said.push(...a.said(), ...b.said())
+      a.stop()
+      b.stop()
+    }
+    return assert.fail(`no ${path} path in ${ATTEMPTS} attempts:\n${said.join('\n')}`)
   }
 
   function nodeOf(side: typeof left, kind: NatKind, means: Means): Promise<PunchNode> {

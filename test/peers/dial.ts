@@ -28,6 +28,10 @@ export type Line = {
   send(bytes: Uint8Array): void
   /** The next so many bytes. @throws where the stream ends first */
   read(count: number): Promise<Bytes>
+  /** Ends our direction. */
+  end(): Promise<void>
+  /** Everything up to the end of the other direction. @throws where the stream is reset */
+  rest(): Promise<Bytes>
 }
 
 /** Dials, opens a stream of the protocol, and hands it over. The connection is closed afterwards. */
@@ -44,6 +48,7 @@ export async function withLine<T>(address: string, protocol: string, talk: (line
     const stream = await connection.newStream(protocol)
     const { publicKey } = connection.remotePeer
     if (publicKey?.type !== 'Ed25519') throw new Error('the node has no Ed25519 key')
+    const pieces = stream[Symbol.asyncIterator]()
     return await talk({
       self: libp2p.peerId.toString(),
       peer: connection.remotePeer.toString(),
@@ -51,15 +56,18 @@ export async function withLine<T>(address: string, protocol: string, talk: (line
       publicKey: ed25519.getPublicKey(secretKey),
       peerKey: new Uint8Array(publicKey.raw),
       send: bytes => void stream.send(bytes),
-      read: readerOf(stream),
+      read: readerOf(pieces),
+      end: () => stream.close(),
+      rest: () => restOf(pieces),
     })
   } finally {
     await libp2p.stop()
   }
 }
 
-function readerOf(stream: Stream): (count: number) => Promise<Bytes> {
-  const pieces = stream[Symbol.asyncIterator]()
+type Pieces = ReturnType<Stream[typeof Symbol.asyncIterator]>
+
+function readerOf(pieces: Pieces): (count: number) => Promise<Bytes> {
   let held: Bytes = new Uint8Array(0)
   return async count => {
     while (held.byteLength < count) {
@@ -71,6 +79,14 @@ function readerOf(stream: Stream): (count: number) => Promise<Bytes> {
     held = held.slice(count)
     return bytes
   }
+}
+
+async function restOf(pieces: Pieces): Promise<Bytes> {
+  const parts: Bytes[] = []
+  for (let next = await pieces.next(); next.done !== true; next = await pieces.next()) {
+    parts.push(join(next.value.subarray()))
+  }
+  return join(...parts)
 }
 
 export function join(...parts: readonly Uint8Array[]): Bytes {

@@ -1,4 +1,7 @@
-/** A TCP proxy between two nodes, which a test cuts: connections end at once, or it is gone for a while. */
+/**
+ * A TCP proxy between two programs, which a test cuts: connections end at once, or it is gone for a while. It counts what comes
+ * from the target.
+ */
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 
@@ -7,6 +10,10 @@ export class CutProxy {
   readonly #sockets = new Set<Socket>()
   #server: Server | undefined
   port = 0
+  /** Bytes that came from the target, over all connections. */
+  received = 0
+  /** Called after `received` has grown. */
+  onReceived: () => void = () => undefined
 
   constructor(target: { readonly host: string; readonly port: number }) {
     this.#target = target
@@ -28,6 +35,7 @@ export class CutProxy {
         this.#sockets.add(side)
         side.pipe(other)
         side.on('error', () => undefined)
+        if (side === onward) side.on('data', (bytes: Uint8Array) => this.#count(bytes.byteLength))
         side.on('close', () => {
           this.#sockets.delete(side)
           other.destroy()
@@ -54,5 +62,10 @@ export class CutProxy {
     this.#server = undefined
     this.cut()
     if (server !== undefined) await new Promise<void>(resolve => server.close(() => resolve()))
+  }
+
+  #count(bytes: number): void {
+    this.received += bytes
+    this.onReceived()
   }
 }

@@ -73,8 +73,8 @@ export async function startLoneNode(t: TestContext, options: LoneNodeOptions): P
   })
   const report = await edge.load({ file })
   if (layers !== undefined) await stage?.load(layers)
-  const fixed = { memoryBytes, kvPositions: SLOTS * CONTEXT, threads: 1 }
-  const ownOffer = () => makeOffer({ host, pipeline, stage, fixed, found: { weightBytesPerSecond: 0 } })
+  const offered = { pipeline, stage, fixed: { memoryBytes, kvPositions: SLOTS * CONTEXT } }
+  const ownOffer = () => makeOffer({ host, offered, threads: 1, found: { weightBytesPerSecond: 0 } })
   const view = new SwarmView({ host, ownOffer, routes: () => [] })
   const gate = new Gate(systemClock, { runningMax: 4, waitingMax: 4, waitMsMax: 60_000 })
   const answering = {
@@ -99,7 +99,7 @@ export async function startLoneNode(t: TestContext, options: LoneNodeOptions): P
     pipeline,
     view,
     model,
-    report,
+    prompts: { report },
     stage,
     ownOffer,
     offers: { announce: () => void announced++ },

@@ -14,7 +14,7 @@ import {
   systemRandom,
 } from '#base'
 import { createNodeIdentity, type NodeIdentity } from '#identity'
-import { ControlLink, type LinkMessage, type Party } from '#protocol'
+import { ControlLink, type LinkMessage, type Party, SessionClaims } from '#protocol'
 import { CONTROL_SCHEMAS, decodeBody, FRAME_TYPES, PROTOCOLS } from '#wire'
 import { parseAddress } from '../../src/net/address.ts'
 import { NetStream } from '../../src/net/byte-stream.ts'
@@ -141,7 +141,7 @@ function startLink({ identity, memory, clock, peer }: Ends, inner: ByteStream, o
       random: session === undefined ? systemRandom : withSession(session),
       log: silentLogger,
       ...memory,
-      isLive: () => false,
+      claims: new SessionClaims(),
       party: { peer: identity.peer, signer: identity.provider, handovers: [], capabilities: [], ...party },
     },
     {

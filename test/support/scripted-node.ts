@@ -2,6 +2,7 @@
 import { abortable } from '#base'
 import type { KeyRotationRequest, KoinonNode } from '#node'
 import type { CompletionEvent, CompletionRequest, ModelSummary, PlanReport, TokenInfo } from '#wire'
+import { createHeldModels } from './held-models.ts'
 
 export const MODEL_ID = 'ab'.repeat(32)
 
@@ -134,6 +135,7 @@ export function createScriptedNode(script: Script = saying(['Once', ' upon', ' a
         ended.resolve()
       }
     },
+    weights: createHeldModels({ models: [] }),
     commands: () => [],
     ask: async () => ({ body: {} }),
     find: async function* () {

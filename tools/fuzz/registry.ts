@@ -13,6 +13,7 @@ import { frames } from './pure/frames.ts'
 import { handshakes } from './pure/handshakes.ts'
 import { jsonMessages } from './pure/json-messages.ts'
 import { keyFiles } from './pure/key-files.ts'
+import { pieceStreams } from './pure/piece-streams.ts'
 import { reassembly } from './pure/reassembly.ts'
 import { relayStreams } from './pure/relay-streams.ts'
 import { replayStates } from './pure/replay-states.ts'
@@ -39,6 +40,7 @@ export const FUZZERS: readonly Fuzzer[] = [
   jsonMessages,
   stageStreams,
   relayStreams,
+  pieceStreams,
   addresses,
   datagrams,
   liveHellos,

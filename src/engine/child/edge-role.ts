@@ -3,7 +3,7 @@
  * and samplers; our own graphs give embedding, norm and head.
  */
 import type { SamplingOptions } from '#wire'
-import { EdgeSession } from '../edge-session.ts'
+import { EdgeSession, type EdgeSessionOptions } from '../edge-session.ts'
 import { EngineError } from '../errors.ts'
 import type { GgmlRuntime } from '../ggml/runtime.ts'
 import { SAMPLERS_MAX, TOP_LOGPROBS_MAX } from '../limits.ts'
@@ -27,10 +27,10 @@ import {
   type NextRequest,
   toInt32,
 } from './codec.ts'
-import { type Handler, requireLoaded, unknownCommand } from './handler.ts'
+import { type ChildHost, type Handler, requireLoaded, unknownCommand } from './handler.ts'
 import { decodeJson, encodeJson, KIND } from './protocol.ts'
 
-export function createEdgeHandler(open: () => GgmlRuntime): Handler {
+export function createEdgeHandler({ open, confinement, describe }: ChildHost): Handler {
   let edge: Edge | undefined
   return async ({ kind, payload }, notify) => {
     switch (kind) {
@@ -39,9 +39,9 @@ export function createEdgeHandler(open: () => GgmlRuntime): Handler {
         edge = undefined
         const { file } = decodeJson(payload) as { file: string }
         const onProgress = (done: number, total: number): void => void notify(encodeProgress(done, total))
-        const loaded = await Edge.load(open(), file, { onProgress })
+        const loaded = await Edge.load(open(), file, { onProgress, reserve: bytes => confinement.reserve(bytes) })
         edge = loaded.edge
-        return [encodeJson(loaded.report)]
+        return [encodeJson({ ...loaded.report, sandbox: describe() })]
       }
       case KIND.tokenize: {
         const { text, ...options } = decodeTokenize(payload)
@@ -86,11 +86,11 @@ class Edge {
   static async load(
     runtime: GgmlRuntime,
     file: string,
-    options: Required<Pick<LoadOptions, 'onProgress'>>,
-  ): Promise<{ readonly edge: Edge; readonly report: Omit<EdgeReport, 'pid'> }> {
-    const session = new EdgeSession(runtime)
+    { onProgress, reserve }: Required<Pick<LoadOptions, 'onProgress'> & EdgeSessionOptions>,
+  ): Promise<{ readonly edge: Edge; readonly report: Omit<EdgeReport, 'pid' | 'sandbox'> }> {
+    const session = new EdgeSession(runtime, { reserve })
     try {
-      const report = await session.load(file, options.onProgress)
+      const report = await session.load(file, onProgress)
       const llama = openLlama(runtime)
       const vocabulary = new Vocabulary(llama, file)
       if (vocabulary.size !== report.vocabularySize) {

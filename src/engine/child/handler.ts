@@ -1,6 +1,17 @@
 /** What each role of an engine child must be able to do: answer one command at a time. */
 import { EngineError } from '../errors.ts'
+import type { GgmlRuntime } from '../ggml/runtime.ts'
+import type { Confinement } from '../sandbox/confinement.ts'
 import type { Message } from './protocol.ts'
+
+/** What a role finds in its process. */
+export type ChildHost = {
+  /** Loads ggml, once. */
+  readonly open: () => GgmlRuntime
+  readonly confinement: Confinement
+  /** The sandbox in words. */
+  readonly describe: () => string
+}
 
 /** Says something about the request before its reply. Resolves when it has left: for those who say a lot. */
 export type Notify = (...payload: readonly Uint8Array[]) => Promise<void>

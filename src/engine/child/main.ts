@@ -2,8 +2,8 @@
  * The entry of an engine child process: `main.ts ROLE OPTIONS`, with the command pipe on fd 3 and the lifeline on fd 4.
  *
  * A process of its own, because ggml and libllama end the process on some errors and read files from strangers: a crash
- * takes one engine along and nothing else. It has no keys, no environment and no listening socket. Commands run one
- * after another, in order; computing happens on the main thread, where ggml is fastest.
+ * takes one engine along and nothing else. It has no keys, no environment and no listening socket, and runs in a sandbox
+ * (docs/reference/sandbox.md). Commands run one after another, in order; computing happens on the main thread, where ggml is fastest.
  */
 import { Worker } from 'node:worker_threads'
 import { KoinonError } from '#base'
@@ -11,22 +11,25 @@ import { EngineError } from '../errors.ts'
 import { type GgmlRuntime, openRuntime } from '../ggml/runtime.ts'
 import { CHILD_FRAME_BYTES_MAX } from '../limits.ts'
 import type { EngineOptions } from '../types.ts'
+import { takeOver } from '../sandbox/confinement.ts'
 import { type Channel, openChannel } from './channel.ts'
-import type { Handler, Notify } from './handler.ts'
+import type { ChildHost, Handler, Notify } from './handler.ts'
 import { byteLengthOf, type ChildRole, encodeJson, KIND, type Message } from './protocol.ts'
 
 const COMMAND_FD = 3
 const LIFELINE_FD = 4
 
 /** Each child reads only the code of its own role, so that it starts fast. */
-const HANDLERS: Readonly<Record<ChildRole, () => Promise<(open: () => GgmlRuntime) => Handler>>> = {
+const HANDLERS: Readonly<Record<ChildRole, () => Promise<(host: ChildHost) => Handler>>> = {
   stage: async () => (await import('./stage-role.ts')).createStageHandler,
   edge: async () => (await import('./edge-role.ts')).createEdgeHandler,
   reference: async () => (await import('./reference-role.ts')).createReferenceHandler,
   tool: async () => (await import('./tool-role.ts')).createToolHandler,
+  probe: async () => (await import('./probe-role.ts')).createProbeHandler,
 }
 
 async function main(role: ChildRole, options: EngineOptions): Promise<void> {
+  const confinement = await takeOver(process.argv[4])
   const lifeline = new Worker(new URL('./lifeline.ts', import.meta.url), { workerData: LIFELINE_FD })
   lifeline.unref()
   // Ctrl-C in a terminal reaches the whole group; the node decides when its engines end.
@@ -38,7 +41,7 @@ async function main(role: ChildRole, options: EngineOptions): Promise<void> {
     return runtime
   }
   const createHandler = await HANDLERS[role]()
-  const handle = createHandler(open)
+  const handle = createHandler({ open, confinement, describe: () => confinement.describe(options.threads) })
   const channel = openChannel(COMMAND_FD)
   await channel.send({ id: 0, kind: KIND.ready }, [])
   for (;;) {

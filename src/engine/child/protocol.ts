@@ -9,7 +9,7 @@
  */
 
 /** What a child does in its life. */
-export type ChildRole = 'stage' | 'edge' | 'reference' | 'tool'
+export type ChildRole = 'stage' | 'edge' | 'reference' | 'tool' | 'probe'
 
 /** Every message there is. Below 16: upwards. */
 export const KIND = {
@@ -34,6 +34,7 @@ export const KIND = {
   measure: 27,
   describe: 28,
   audit: 29,
+  probe: 30,
 } as const
 
 export type Kind = (typeof KIND)[keyof typeof KIND]

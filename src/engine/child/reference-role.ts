@@ -1,13 +1,12 @@
 /** The child of the reference engine: libllama with a whole model, apart from everything of ours. */
 import { systemClock } from '#base'
-import type { GgmlRuntime } from '../ggml/runtime.ts'
 import { openLlama } from '../llama/library.ts'
 import { type ReferenceLoad, ReferenceModel } from '../llama/reference-model.ts'
 import { asBytes, decodeGenerate, encodeReferenceStep } from './codec.ts'
-import { type Handler, requireLoaded, unknownCommand } from './handler.ts'
+import { type ChildHost, type Handler, requireLoaded, unknownCommand } from './handler.ts'
 import { decodeJson, encodeJson, KIND } from './protocol.ts'
 
-export function createReferenceHandler(open: () => GgmlRuntime): Handler {
+export function createReferenceHandler({ open }: ChildHost): Handler {
   let model: ReferenceModel | undefined
   return async ({ kind, payload }, notify) => {
     switch (kind) {

@@ -1,23 +1,22 @@
 /** The child of a `StageEngine`: a range of layers. */
-import type { GgmlRuntime } from '../ggml/runtime.ts'
 import { StageSession } from '../stage-session.ts'
 import type { StageLoad } from '../types.ts'
 import { decodeStep, decodeUint32, encodeProgress } from './codec.ts'
-import { type Handler, requireLoaded, unknownCommand } from './handler.ts'
+import { type ChildHost, type Handler, requireLoaded, unknownCommand } from './handler.ts'
 import { decodeJson, encodeJson, KIND } from './protocol.ts'
 
-export function createStageHandler(open: () => GgmlRuntime): Handler {
+export function createStageHandler({ open, confinement, describe }: ChildHost): Handler {
   let session: StageSession | undefined
   return async ({ kind, payload }, notify) => {
     switch (kind) {
       case KIND.load: {
         session?.free()
         session = undefined
-        const next = new StageSession(open())
+        const next = new StageSession(open(), { reserve: bytes => confinement.reserve(bytes) })
         const request = decodeJson(payload) as StageLoad
         const report = await next.load(request, (done, total) => void notify(encodeProgress(done, total)))
         session = next
-        return [encodeJson(report)]
+        return [encodeJson({ ...report, sandbox: describe() })]
       }
       case KIND.step:
         return [requireLoaded(session).step(decodeStep(payload))]

@@ -1,13 +1,12 @@
 /** The child that does one thing and ends: measures or describes this machine's engine, or rewrites a model file. */
 import { describeRuntime } from './description.ts'
 import { measureWeightBandwidth } from '../bandwidth.ts'
-import type { GgmlRuntime } from '../ggml/runtime.ts'
 import { openLlama } from '../llama/library.ts'
 import { quantizeFile, type QuantizeRequest } from '../llama/quantize.ts'
-import { type Handler, unknownCommand } from './handler.ts'
+import { type ChildHost, type Handler, unknownCommand } from './handler.ts'
 import { decodeJson, encodeJson, KIND } from './protocol.ts'
 
-export function createToolHandler(open: () => GgmlRuntime): Handler {
+export function createToolHandler({ open }: ChildHost): Handler {
   return ({ kind, payload }) => {
     switch (kind) {
       case KIND.measure: {

@@ -57,6 +57,35 @@ describe('net / streams of a host', () => {
     assert.deepEqual(streamsOf(a), { plane: 1, libp2p: 0 })
   })
 
+  it('say when memory that was sent is needed no more: what is written there then does not reach the peer', async test => {
+    const [a, b] = [await startHost(test), await startHost(test)]
+    b.handle(PROTOCOLS.pieces, echo)
+    await a.connect(firstAddress(b))
+    const stream = await a.open(b.id, PROTOCOLS.pieces)
+    for (const [size, times] of [
+      [100, 3],
+      [3_000_000, 3],
+    ] as const) {
+      for (let turn = 1; turn <= times; turn++) {
+        const [head, body] = [new Uint8Array(13).fill(turn), new Uint8Array(size).fill(turn)]
+        const { promise, resolve } = Promise.withResolvers<void>()
+        stream.sendParts([head, body], () => {
+          head.fill(99)
+          body.fill(99)
+          resolve()
+        })
+        let echoed = 0
+        const reading = (async () => {
+          for await (const piece of stream.received) {
+            assert.ok(piece.every(byte => byte === turn))
+            if ((echoed += piece.byteLength) === 13 + size) return
+          }
+        })()
+        await within('the echo', Promise.all([promise, reading]))
+      }
+    }
+  })
+
   it('end with the session that their key comes from', async test => {
     const [a, b] = [await startHost(test), await startHost(test)]
     b.handle(PROTOCOLS.stage, echo)

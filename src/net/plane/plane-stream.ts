@@ -37,6 +37,7 @@ export class PlaneStream implements ByteStream {
   readonly #traffic: Traffic | undefined
   readonly #segments = new SegmentReader()
   readonly #queue = new ReceiveQueue(() => this.#socket.resume())
+  readonly #toQueue = (bytes: Uint8Array): void => this.#queue.push(bytes)
   readonly #gone = Promise.withResolvers<void>()
   #sentBytes = 0
   #hasClosed = false
@@ -75,16 +76,23 @@ export class PlaneStream implements ByteStream {
     return this.#socket.write(bytes)
   }
 
-  sendParts(parts: readonly Uint8Array[]): boolean {
+  sendParts(parts: readonly Uint8Array[], onTaken?: () => void): boolean {
     const byteLength = parts.reduce((sum, part) => sum + part.byteLength, 0)
     this.#assertWritable(byteLength)
     if (byteLength === 0) return true
     const header = segmentHeader(byteLength)
     const [first = header, ...rest] = parts
-    if (byteLength <= WHOLE_BYTES_MAX) return this.#socket.write(concatBytes([header, ...parts]))
+    if (byteLength <= WHOLE_BYTES_MAX) {
+      const hasRoom = this.#socket.write(concatBytes([header, ...parts]))
+      onTaken?.()
+      return hasRoom
+    }
     // What stands before large parts is small itself.
     const begun = first.byteLength <= WHOLE_BYTES_MAX ? [concatBytes([header, first])] : [header, first]
-    return [...begun, ...rest].map(part => this.#socket.write(part)).at(-1) ?? true
+    const last = rest.pop() ?? begun.pop() ?? header
+    for (const part of [...begun, ...rest]) this.#socket.write(part)
+    // TLS has encrypted it by then, into memory of its own.
+    return onTaken === undefined ? this.#socket.write(last) : this.#socket.write(last, onTaken)
   }
 
   async drained(): Promise<void> {
@@ -139,7 +147,7 @@ export class PlaneStream implements ByteStream {
 
   #onData(bytes: Uint8Array): void {
     if (this.#traffic !== undefined) this.#traffic.bytesIn += bytes.byteLength
-    if (!this.#segments.push(bytes, piece => this.#queue.push(piece))) {
+    if (!this.#segments.push(bytes, this.#toQueue)) {
       this.abort(new Error('bytes came behind the end of the stream'))
       return
     }

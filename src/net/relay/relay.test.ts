@@ -13,6 +13,7 @@ import {
   within,
 } from '../../../test/support/net-hosts.ts'
 import { NetError } from '../errors.ts'
+import { DEFAULT_SETTINGS } from '../settings.ts'
 import type { Host } from '../types.ts'
 import { RELAY_CIRCUIT_BYTES_MAX } from './limits.ts'
 import { RelayStream } from './relay-stream.ts'
@@ -75,6 +76,22 @@ describe('net / relay', () => {
     assert.deepEqual(serving.circuits, [{ from: a.id, to: b.id }])
     assert.deepEqual(serving.peers.map(({ peer }) => peer).sort(), [a.id, b.id].sort())
     assert.ok(serving.peers.every(({ bytes }) => bytes > 0))
+  })
+
+  it('is reached at a circuit that does not name it, as a DHT keeps it, and whomever else of its relay nobody reached', async test => {
+    const { r, b, address } = await behindRelay(test)
+    const a = await hidden(test)
+    await a.connect(firstAddress(r))
+    const circuit = address.slice(0, address.lastIndexOf('/p2p/'))
+    const { breakerFailures } = DEFAULT_SETTINGS
+    for (let times = 0; times < breakerFailures; times++) {
+      const { peer } = await createNodeIdentity(systemRandom)
+      await assert.rejects(a.connect(`${circuit}/p2p/${peer}`), { code: 'NET_RELAY_REFUSED' })
+    }
+    b.handle(PROTOCOLS.stage, stream => stream.close())
+    const stream = await a.open(b.id, PROTOCOLS.stage, { addresses: [circuit] })
+    assert.equal(stream.peer, b.id)
+    await stream.close()
   })
 
   it('is connected to by a peer that has never met the relay, and in an introduction', async test => {

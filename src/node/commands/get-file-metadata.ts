@@ -1,8 +1,10 @@
 /** GET_FILE_METADATA: a file's model, and the hashes of its pieces (BEP 52's piece layer) as the attachment. */
 import { z } from 'zod'
+import { SHA256_BYTES } from '#crypto'
 import { attachmentOfBytes, defineCommand } from '#protocol'
 import { fileFacts, fileSchema } from './list-files.ts'
 import { HASHING_DEADLINE_MS, PIECE_HASHES_MAX, PIECE_NUMBER_MAX } from '../limits.ts'
+import { DIGEST_BYTES } from '../shared-files.ts'
 import { hashSchema } from './schemas.ts'
 import type { CommandServices } from './services.ts'
 
@@ -12,6 +14,8 @@ const request = z.object({
   first_piece: z.int().min(0).max(PIECE_NUMBER_MAX).default(0),
   /** Hashes at most; 0: none. */
   hash_count: z.int().min(0).max(PIECE_HASHES_MAX).default(PIECE_HASHES_MAX),
+  /** Plain SHA-256 of each so many bytes, instead of BEP 52's hashes of pieces. Both numbers above count these then. */
+  digest_bytes: z.literal(DIGEST_BYTES).optional(),
 })
 
 const response = fileSchema.extend({
@@ -33,17 +37,20 @@ export function getFileMetadata({ files }: CommandServices) {
     right: 'guest',
     deadlineMs: HASHING_DEADLINE_MS,
     priority: 'normal',
-    handle: async ({ file: root, first_piece, hash_count }, { signal }) => {
+    handle: async ({ file: root, first_piece, hash_count, digest_bytes }, { signal }) => {
       const file = await files.find(root, { signal })
-      const first = Math.min(first_piece, file.tree.count)
-      const hashes = file.tree.layer(first, Math.min(first + hash_count, file.tree.count))
+      const all =
+        digest_bytes === undefined ? file.tree.layer(0, file.tree.count) : await files.digests(file, { signal })
+      const count = all.byteLength / SHA256_BYTES
+      const first = Math.min(first_piece, count)
+      const hashes = all.slice(first * SHA256_BYTES, Math.min(first + hash_count, count) * SHA256_BYTES)
       const { architecture, layerCount } = file.model.config
       const body = {
         ...fileFacts(file),
         architecture,
         layer_count: layerCount,
         first_piece: first,
-        hash_count: hashes.byteLength / 32,
+        hash_count: hashes.byteLength / SHA256_BYTES,
       }
       return hashes.byteLength === 0 ? { body } : { body, attachment: attachmentOfBytes(hashes) }
     },

@@ -74,6 +74,7 @@ export interface CommandServices {
     list(options: { readonly signal: AbortSignal }): Promise<readonly SharedFile[]>
     find(root: string, options: { readonly signal: AbortSignal }): Promise<SharedFile>
     read(file: SharedFile, piece: number): Promise<Piece>
+    digests(file: SharedFile, options: { readonly signal: AbortSignal }): Promise<Uint8Array>
   }
   readonly ratings: RatingStore
   /** Loads other layers. Resolves when they are served. */

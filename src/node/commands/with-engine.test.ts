@@ -226,6 +226,9 @@ test('a file can be fetched piece by piece and checked against its root alone', 
   const part = { file: file.file, first_piece: 1, hash_count: 1 }
   const second = await give(node.commands, 'GET_FILE_METADATA', { body: part })
   assert.deepEqual(second.attachment, metadata.attachment?.slice(32, 64))
+  const digests = await give(node.commands, 'GET_FILE_METADATA', { body: { ...part, digest_bytes: 65_536 } })
+  const digest = createHash('sha256').update(bytes.subarray(65_536, 131_072)).digest()
+  assert.deepEqual(Buffer.from(digests.attachment ?? []), digest)
 
   const root = fromHex(file.file)
   const fetched: Uint8Array[] = []

@@ -1,6 +1,6 @@
 /** Datagrams of the Mainline DHT: bencode, and what KRPC makes of it. */
 import assert from 'node:assert/strict'
-import { decodeBencode, encodeBencode } from '../../../src/mainline/bencode.ts'
+import { decodeBencode, encodeBencode } from '../../../src/formats/bencode.ts'
 import { decodeMessage } from '../../../src/mainline/krpc.ts'
 import { byInputs, type Fuzzer, type Outcome } from '../lib/fuzzer.ts'
 import { mutateBytes } from '../lib/mutate-bytes.ts'

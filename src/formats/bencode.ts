@@ -6,7 +6,9 @@
 // @ts-expect-error The package has no types; what is used of it is stated below.
 import bencode from 'bencode'
 import { BENCODE_DEPTH_MAX } from './limits.ts'
-import type { BencodeValue } from './types.ts'
+
+/** What bencode can say: dictionaries have text keys here. */
+export type BencodeValue = number | Uint8Array | readonly BencodeValue[] | { readonly [key: string]: BencodeValue }
 
 const library = bencode as { encode(value: BencodeValue): Uint8Array; decode(bytes: Uint8Array): BencodeValue }
 
@@ -18,6 +20,17 @@ const LENGTH_DIGITS_MAX = 7
 const SHORT_KEY_BYTES = 16
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+/**
+ * The value that bytes begin with, and where it ends: messages of BEP 9 have raw bytes behind it.
+ * @returns undefined where they begin with no whole, well-formed value
+ */
+export function decodeBencodePrefix(
+  bytes: Uint8Array,
+): { readonly value: BencodeValue; readonly end: number } | undefined {
+  const end = walk(bytes, 0, BENCODE_DEPTH_MAX)
+  return end === WRONG ? undefined : { value: library.decode(bytes.subarray(0, end)), end }
+}
 
 /** The value; undefined where the bytes are not one whole, well-formed value. Keys may come in any order, each once. */
 export function decodeBencode(bytes: Uint8Array): BencodeValue | undefined {
