@@ -11,7 +11,8 @@ PORT 0: any. OPTIONS: --only N (file number, the others are not fetched), --up N
     {"event": "ready"}                                           seed: the files were checked
     {"event": "status", ...}                                     for each line on stdin, whatever it says
     {"event": "progress", "bytes": N, "seconds": S}              leech: about twice a second
-    {"event": "done", "bytes": N, "seconds": S, "rate": N}       leech: everything wanted is here and verified; bytes a second
+    {"event": "done", "bytes": N, "seconds": S, "rate": N}       leech: everything wanted is verified and in its files; bytes a second,
+                                                                 up to where it was verified
     {"event": "failed", "why": TEXT}
 """
 
@@ -59,7 +60,8 @@ def settings(args):
         # Connections on loopback would else not count against the limits, and a failed one would be tried late again.
         "min_reconnect_time": 1,
         "alert_mask": 0x7FFFFFFF if args.verbose else lt.alert.category_t.error_notification
-        | lt.alert.category_t.status_notification,
+        | lt.alert.category_t.status_notification
+        | lt.alert.category_t.storage_notification,
     }
     if args.plain:
         found["in_enc_policy"] = found["out_enc_policy"] = 2
@@ -92,9 +94,18 @@ def status_of(handle):
 
 
 def drain(session, args):
-    for alert in session.pop_alerts():
-        if args.verbose:
+    alerts = session.pop_alerts()
+    if args.verbose:
+        for alert in alerts:
             sys.stderr.write("%s: %s\n" % (alert.what(), alert))
+    return alerts
+
+
+def flush(session, handle, args):
+    """libtorrent verifies what it has received, and is finished then, though its threads may still be writing."""
+    handle.flush_cache()
+    while not any(isinstance(alert, lt.cache_flushed_alert) for alert in drain(session, args)):
+        session.wait_for_alert(50)
 
 
 def answer_lines(handle):
@@ -128,6 +139,7 @@ def run(session, handle, args):
             return
         if args.role == "leech" and chosen and status.has_metadata and status.is_finished:
             done = status.total_wanted_done
+            flush(session, handle, args)
             say("done", bytes=done, seconds=seconds, rate=done / seconds)
             return
         if args.role == "leech" and seconds - shown > 0.5:
