@@ -273,28 +273,10 @@ describe('koinon ask, with consequences', () => {
   })
 
   it('says when to come back where it asks too much', async () => {
-    const { signal } = new AbortController()
-    const request = {
-      peer: asked.ready.peer,
-      command: 'ECHO',
-      body: { text: 'again' },
-      wantsAttachment: false,
-    }
-    const drain = async (): Promise<void> => {
-      for await (const _answer of asker.client.ask(request, { signal }));
-    }
-    // The allowance comes back with time, and on a busy machine `koinon ask` takes as long to start.
-    const limited = await until(
-      async () => {
-        const spent = await Promise.allSettled(Array.from({ length: 12 }, drain))
-        assert.ok(spent.some(({ status }) => status === 'rejected'))
-        const finished = await ask('ECHO', request.body, { args: ['--json'] })
-        return finished.code === 0 ? undefined : refusalIn(finished)
-      },
-      { what: 'a refusal', timeoutMs: 30_000 },
-    )
+    await answerOf('SELDOM')
+    const limited = await refusalOf('SELDOM', {})
     assert.equal(limited['remoteCode'], 'PROTOCOL_RATE_LIMITED')
-    assert.ok(Number(limited['retryAfterMs']) > 0 && Number(limited['retryAfterMs']) <= 1000)
+    assert.ok(Number(limited['retryAfterMs']) > 0 && Number(limited['retryAfterMs']) <= 100_000)
     assert.match(String(limited['message']), /wait \d+ ms/)
   })
 

@@ -136,7 +136,9 @@ for (const masquerade of ['masquerade', 'masquerade fully-random']) {
     const descriptions = await next()
     for (const [index, side] of sides.entries()) side.stdin.write(`${JSON.stringify(descriptions[1 - index])}\n`)
     const [ofClient, ofOther] = (await next()) as IceSelectedPair[]
-    assert.equal(ofClient?.kind, 'host')
+    // That machine has two addresses, and a socket for each that sends from the first, where it is seen as well: three
+    // candidates that are all its own. On a busy machine any of them may be the first to answer.
+    assert.match(ofClient?.remote.address ?? '', /^198\.51\.100\.[12]$/)
     assert.equal(ofOther?.kind, 'reflexive')
     assert.equal(ofOther.remote.address, '198.51.100.7')
     assert.deepEqual(await next(), ['heard', 'heard'])

@@ -71,4 +71,14 @@ export const commands = z => [
     response: z.object({ hanging: z.int() }),
     handle: async () => ({ body: { hanging } }),
   },
+  {
+    ...common,
+    type: 74,
+    name: 'SELDOM',
+    // Nothing of it comes back while a test runs, however slow the machine.
+    rate: { perSecond: 0.01, burst: 1 },
+    request: z.object({}),
+    response: z.object({}),
+    handle: async () => ({ body: {} }),
+  },
 ]
