@@ -39,8 +39,11 @@ export const STOP_TEXTS_MAX = 16
 /** UTF-16 units of one stop text. */
 export const STOP_TEXT_LENGTH_MAX = 1_024
 
-/** Time that a chat template may take once its process is up: real ones take one or two milliseconds. */
+/** Time that a chat template may take once its process is up, while it has the processor: real ones take one or two milliseconds. */
 export const TEMPLATE_TIMEOUT_MS = 250
+
+/** How often a chat template is begun, each time with twice the time, where others have the processor. */
+export const TEMPLATE_TRIES_MAX = 4
 
 /** Time that a template process may take to start: much on a machine that is busy loading a model. */
 export const TEMPLATE_START_MS = 20_000

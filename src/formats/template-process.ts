@@ -8,6 +8,7 @@
 import { Script } from 'node:vm'
 import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja'
 import type { RenderCommand, RenderReply } from './template-protocol.ts'
+import { isScriptTimeout, runInProcessorTime } from './template-time.ts'
 
 let current: RenderCommand | undefined
 
@@ -26,7 +27,8 @@ function reply(message: RenderReply): void {
 function answer(command: RenderCommand): RenderReply {
   current = command
   try {
-    const text: unknown = script.runInThisContext({ timeout: command.timeoutMs })
+    const run = (timeout: number): unknown => script.runInThisContext({ timeout })
+    const text = runInProcessorTime(run, { ...command, processorMs })
     if (typeof text !== 'string') return { kind: 'invalid', reason: 'it made no text' }
     return Buffer.byteLength(text) > command.outputBytesMax ? { kind: 'output' } : { kind: 'text', text }
   } catch (error) {
@@ -34,6 +36,11 @@ function answer(command: RenderCommand): RenderReply {
   } finally {
     current = undefined
   }
+}
+
+function processorMs(): number {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1000
 }
 
 function render(command: RenderCommand): string {
@@ -73,7 +80,7 @@ function range(...bounds: readonly unknown[]): number[] {
 
 function toReply(error: unknown): RenderReply {
   if (!(error instanceof Error)) return { kind: 'invalid', reason: 'it failed without a reason' }
-  if ('code' in error && error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') return { kind: 'timeout' }
+  if (isScriptTimeout(error)) return { kind: 'timeout' }
   if (error instanceof RangeError && /invalid (string|array) length/i.test(error.message)) return { kind: 'memory' }
   return { kind: 'invalid', reason: error.message.slice(0, 300) }
 }

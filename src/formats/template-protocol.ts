@@ -1,4 +1,4 @@
-/** What the node and a template process say to each other. Types only: the process imports nothing else of ours. */
+/** What the node and a template process say to each other. Types only: the process imports next to nothing of ours. */
 
 /** A message as templates see it. */
 export type TemplateMessage = {
@@ -17,7 +17,9 @@ export type RenderCommand = {
   readonly eosText: string
   /** What `strftime_now` shows: milliseconds since the epoch. */
   readonly now: number
+  /** Of processor time, about; `template-time.ts` says how it is counted. */
   readonly timeoutMs: number
+  readonly triesMax: number
   readonly outputBytesMax: number
 }
 

@@ -11,6 +11,7 @@ import {
   TEMPLATE_QUEUE_MAX,
   TEMPLATE_SOURCE_MAX,
   TEMPLATE_TIMEOUT_MS,
+  TEMPLATE_TRIES_MAX,
   TEMPLATE_WORKERS_MAX,
 } from './limits.ts'
 import type { TemplateMessage } from './template-protocol.ts'
@@ -91,6 +92,7 @@ class Pool implements TemplateRenderer {
         template: request.template ?? CHATML_TEMPLATE,
         now: this.#clock.now(),
         timeoutMs: this.#timeoutMs,
+        triesMax: TEMPLATE_TRIES_MAX,
         outputBytesMax: TEMPLATE_OUTPUT_BYTES_MAX,
       })
     } finally {

@@ -7,6 +7,7 @@ import { FormatError } from './errors.ts'
 import { TEMPLATE_GRACE_MS, TEMPLATE_HEAP_MB, TEMPLATE_START_MS } from './limits.ts'
 import { printable } from './printable.ts'
 import type { RenderCommand, RenderReply } from './template-protocol.ts'
+import { wallMsMax } from './template-time.ts'
 
 /** Why a process is of no more use. */
 type End = 'timeout' | 'died' | 'stopped'
@@ -53,7 +54,7 @@ export class TemplateWorker {
   /** Renders. Time starts when the process is up. @throws FormatError */
   async render(command: RenderCommand): Promise<string> {
     await this.#ready
-    const answer = this.#wait({ limitMs: command.timeoutMs + TEMPLATE_GRACE_MS, timeoutMs: command.timeoutMs })
+    const answer = this.#wait({ limitMs: wallMsMax(command) + TEMPLATE_GRACE_MS, timeoutMs: command.timeoutMs })
     if (this.isAlive) this.#child.send(command, () => undefined) // A failed send is followed by the process's end.
     return toText(await answer, command)
   }
