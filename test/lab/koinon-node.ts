@@ -72,6 +72,8 @@ export async function startLabNode(lab: Lab, host: Host, options: LabNodeOptions
   const environment = options.env === undefined ? {} : { env: options.env }
   const running = lab.run(host, [...argv, ...(options.args ?? [])], environment)
   const ready = await untilReady(host, running)
+  // One that is killed, as most are at the end of a lab, does not remove what it took for itself.
+  if (options.dataDir === undefined) void running.ended.then(() => rm(ready.dataDir, { recursive: true, force: true }))
   const client = createLocalClient({ clock: systemClock }, { socket: ready.socket, dataDir: ready.dataDir })
   const end = async (signal: 'SIGKILL' | 'SIGTERM'): Promise<void> => {
     running.kill(signal)
