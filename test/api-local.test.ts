@@ -1,11 +1,8 @@
 /** The node's local socket, as the command line uses it. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
-import { type IncomingMessage, request as httpRequest } from 'node:http'
+import { stat, writeFile } from 'node:fs/promises'
 import { createServer as createNetServer } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { ApiError, startLocalApi } from '#api'
 import { ManualClock, seededRandom, silentLogger, TimeoutError } from '#base'
@@ -13,6 +10,7 @@ import type { KoinonNode } from '#node'
 import { attachmentOfBytes, ProtocolError } from '#protocol'
 import { type AskEvent, type CompletionRequest, GREEDY, type OpenAiError } from '#wire'
 import { ASK_PIECE_BYTES_MAX } from '../src/api/limits.ts'
+import { ask, open, socketPlace } from './support/local-requests.ts'
 import {
   collect,
   createScriptedNode,
@@ -33,17 +31,11 @@ const REQUEST: CompletionRequest = {
 
 const isWindows = process.platform === 'win32'
 
-async function socketPath(t: TestContext): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'koinon-api-'))
-  t.after(() => rm(directory, { recursive: true, force: true }))
-  return isWindows ? `\\\\.\\pipe\\${directory.replaceAll(/\W/g, '-')}` : join(directory, 'node.sock')
-}
-
 type Setup = { readonly node: ScriptedNode; readonly socket: string; readonly stopAsked: Promise<void> }
 
 async function setUp(t: TestContext, script?: Script): Promise<Setup> {
   const node = createScriptedNode(script)
-  const socket = await socketPath(t)
+  const { socket } = await socketPlace(t)
   const stopAsked = Promise.withResolvers<void>()
   const api = await startLocalApi(
     { node, clock: new ManualClock(), random: seededRandom(1), log: silentLogger },
@@ -51,24 +43,6 @@ async function setUp(t: TestContext, script?: Script): Promise<Setup> {
   )
   t.after(() => api.stop())
   return { node, socket, stopAsked: stopAsked.promise }
-}
-
-async function open(socket: string, path: string, body?: unknown): Promise<IncomingMessage> {
-  const request = httpRequest({
-    socketPath: socket,
-    path,
-    agent: false,
-    method: body === undefined ? 'GET' : 'POST',
-    headers: { host: 'anything', ...(body !== undefined && { 'content-type': 'application/json' }) },
-  })
-  request.end(body === undefined ? undefined : JSON.stringify(body))
-  const [response] = (await once(request, 'response')) as [IncomingMessage]
-  return response
-}
-
-async function ask(socket: string, path: string, body?: unknown): Promise<{ status: number; text: string }> {
-  const response = await open(socket, path, body)
-  return { status: response.statusCode ?? 0, text: (await collect(response.setEncoding('utf8'))).join('') }
 }
 
 function lines(text: string): unknown[] {
@@ -147,7 +121,7 @@ type Ask = KoinonNode['ask']
 
 /** A local socket whose node gives commands to peers by this function. */
 async function setUpAsk(t: TestContext, ask: Ask): Promise<string> {
-  const socket = await socketPath(t)
+  const { socket } = await socketPlace(t)
   const deps = { clock: new ManualClock(), random: seededRandom(1), log: silentLogger }
   const api = await startLocalApi(
     { ...deps, node: { ...createScriptedNode(), ask } },
@@ -255,7 +229,7 @@ test('the order to stop is answered, then carried out', async t => {
 })
 
 test('only the owner may open the socket, and it is gone after a stop', { skip: isWindows }, async t => {
-  const socket = await socketPath(t)
+  const { socket } = await socketPlace(t)
   const deps = { node: createScriptedNode(), clock: new ManualClock(), random: seededRandom(1), log: silentLogger }
   const mask = process.umask()
   const api = await startLocalApi(deps, { socket, onStop: () => undefined })
@@ -267,7 +241,7 @@ test('only the owner may open the socket, and it is gone after a stop', { skip: 
 
 test('a socket that a killed node left is replaced; any other file stays', { skip: isWindows }, async t => {
   const deps = { node: createScriptedNode(), clock: new ManualClock(), random: seededRandom(1), log: silentLogger }
-  const stale = await socketPath(t)
+  const { socket: stale } = await socketPlace(t)
   // A listening socket whose file is still there when the new node starts.
   const old = createNetServer().listen(stale)
   await once(old, 'listening')
@@ -276,7 +250,7 @@ test('a socket that a killed node left is replaced; any other file stays', { ski
   assert.equal((await ask(stale, '/local/peers')).status, 200)
   old.close()
 
-  const other = await socketPath(t)
+  const { socket: other } = await socketPlace(t)
   await writeFile(other, 'precious')
   await assert.rejects(startLocalApi(deps, { socket: other, onStop: () => undefined }), (error: unknown) => {
     assert.ok(error instanceof ApiError)
@@ -288,6 +262,6 @@ test('a socket that a killed node left is replaced; any other file stays', { ski
 
 test('a path that is too long for a socket is a clear error', { skip: isWindows }, async t => {
   const deps = { node: createScriptedNode(), clock: new ManualClock(), random: seededRandom(1), log: silentLogger }
-  const socket = `${await socketPath(t)}${'x'.repeat(120)}`
+  const socket = `${(await socketPlace(t)).socket}${'x'.repeat(120)}`
   await assert.rejects(startLocalApi(deps, { socket, onStop: () => undefined }), /cannot listen on its socket/)
 })

@@ -1,9 +1,7 @@
 /** The local socket's routes about models' weights. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { type IncomingMessage, request as httpRequest } from 'node:http'
-import { tmpdir } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { ApiError, startLocalApi } from '#api'
@@ -11,17 +9,15 @@ import { abortable, ManualClock, seededRandom, silentLogger } from '#base'
 import type { OpenAiError, PullRequest, TransferEvent, TransferProgress, WeightsService } from '#wire'
 import { READER_STALL_MS, TRANSFER_LINE_MS } from '../src/api/limits.ts'
 import { createHeldModels, heldModel } from './support/held-models.ts'
-import { collect, createScriptedNode } from './support/scripted-node.ts'
+import { ask, open, socketPlace } from './support/local-requests.ts'
+import { createScriptedNode } from './support/scripted-node.ts'
 
 const MODEL = heldModel({ heldLayers: [{ first: 0, last: 2 }], hasEdges: false })
 
 type Setup = { readonly socket: string; readonly directory: string; readonly clock: ManualClock }
 
 async function setUp(t: TestContext, weights: WeightsService): Promise<Setup> {
-  const directory = await mkdtemp(join(tmpdir(), 'koinon-weights-'))
-  t.after(() => rm(directory, { recursive: true, force: true }))
-  const socket =
-    process.platform === 'win32' ? `\\\\.\\pipe\\${directory.replaceAll(/\W/g, '-')}` : join(directory, 'node.sock')
+  const { directory, socket } = await socketPlace(t)
   const clock = new ManualClock()
   const api = await startLocalApi(
     { node: { ...createScriptedNode(), weights }, clock, random: seededRandom(1), log: silentLogger },
@@ -29,24 +25,6 @@ async function setUp(t: TestContext, weights: WeightsService): Promise<Setup> {
   )
   t.after(() => api.stop())
   return { socket, directory, clock }
-}
-
-async function open(socket: string, path: string, body?: unknown): Promise<IncomingMessage> {
-  const request = httpRequest({
-    socketPath: socket,
-    path,
-    agent: false,
-    method: body === undefined ? 'GET' : 'POST',
-    headers: { host: 'anything', ...(body !== undefined && { 'content-type': 'application/json' }) },
-  })
-  request.end(body === undefined ? undefined : JSON.stringify(body))
-  const [response] = (await once(request, 'response')) as [IncomingMessage]
-  return response
-}
-
-async function ask(socket: string, path: string, body?: unknown): Promise<{ status: number; text: string }> {
-  const response = await open(socket, path, body)
-  return { status: response.statusCode ?? 0, text: (await collect(response.setEncoding('utf8'))).join('') }
 }
 
 async function follow(socket: string, path: string, body: unknown): Promise<readonly TransferEvent[]> {

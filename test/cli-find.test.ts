@@ -1,17 +1,11 @@
 /** `koinon find` over a node's local socket: results as they come, errors, and a search that is broken off. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { Readable } from 'node:stream'
 import { type TestContext, test } from 'node:test'
-import { startLocalApi } from '#api'
-import { abortable, seededRandom, silentLogger, systemClock } from '#base'
-import { type CliDeps, runCli } from '#cli'
+import { abortable } from '#base'
 import type { KoinonNode } from '#node'
 import type { FindRequest, FoundServiceSummary } from '#wire'
-import { TextOutput } from '../src/cli/terminal.ts'
+import { createCliBench } from './support/cli-bench.ts'
 import { createScriptedNode } from './support/scripted-node.ts'
 
 const FOUND: FoundServiceSummary = {
@@ -28,44 +22,8 @@ const FOUND: FoundServiceSummary = {
 }
 
 /** A node whose searches run like this, and a command line in front of it. */
-async function setUp(t: TestContext, find: KoinonNode['find']) {
-  const dataDir = await mkdtemp(join(tmpdir(), 'koinon-find-'))
-  t.after(() => rm(dataDir, { recursive: true, force: true }))
-  const socket = process.platform === 'win32' ? `\\\\.\\pipe\\${dataDir.replaceAll(/\W/g, '-')}` : join(dataDir, 's')
-  const shared = { clock: systemClock, random: seededRandom(1) }
-  const node = { ...createScriptedNode(), find }
-  const api = await startLocalApi({ ...shared, node, log: silentLogger }, { socket, onStop: () => undefined })
-  t.after(() => api.stop())
-  const [stdout, stderr] = [new TextOutput(), new TextOutput()]
-  const listeners: ((signal: string) => void)[] = []
-  const deps: CliDeps = {
-    ...shared,
-    stdout,
-    stderr,
-    stdin: Readable.from([]),
-    lineEditor: undefined,
-    env: {},
-    pid: 7,
-    version: '0',
-    signals: {
-      outputClosed: () => undefined,
-      listen: listener => {
-        listeners.push(listener)
-        return () => void listeners.splice(listeners.indexOf(listener), 1)
-      },
-    },
-    exit: () => undefined,
-    createLog: () => silentLogger,
-    defaultDataDir: () => dataDir,
-    findSocket: async () => socket,
-    builtInModel: '',
-    serve: () => assert.fail('nothing is served here'),
-    planFile: () => assert.fail('not planned here'),
-    describeEngine: () => assert.fail('not described here'),
-    proveSandbox: () => assert.fail('not described here'),
-    surveyNetwork: () => assert.fail('not looked at here'),
-  }
-  return { stdout, stderr, interrupt: () => listeners.at(-1)?.('SIGINT'), run: (args: string[]) => runCli(deps, args) }
+function setUp(t: TestContext, find: KoinonNode['find']) {
+  return createCliBench(t, { ...createScriptedNode(), find })
 }
 
 test('results are lines for people, or JSON', async t => {
@@ -75,7 +33,7 @@ test('results are lines for people, or JSON', async t => {
     yield FOUND
     yield { peer: 'p', service: 'stage', addresses: [], sequence: 0, expiresAt: 0, via: 'peer' }
   })
-  assert.equal(await run(['find', 'stage', '--model', 'abababab', '--timeout', '9']), 0)
+  assert.equal(await run('find', 'stage', '--model', 'abababab', '--timeout', '9'), 0)
   assert.deepEqual(asked, [{ service: 'stage', model: 'abababab', timeoutMs: 9_000 }])
   const [first, second] = stdout.text.split('\n')
   assert.match(
@@ -88,7 +46,7 @@ test('results are lines for people, or JSON', async t => {
   const json = await setUp(t, async function* () {
     yield FOUND
   })
-  assert.equal(await json.run(['find', 'stage', '--json']), 0)
+  assert.equal(await json.run('find', 'stage', '--json'), 0)
   assert.deepEqual(JSON.parse(json.stdout.text), FOUND)
   assert.equal(json.stderr.text, '')
 })
@@ -97,7 +55,7 @@ test('a node that refuses says why; a broken-off search ends at the node too', a
   const off = await setUp(t, () => {
     throw Object.assign(new Error('nothing'), {})
   })
-  assert.equal(await off.run(['find', 'stage']), 1)
+  assert.equal(await off.run('find', 'stage'), 1)
   assert.match(off.stderr.text, /\[INTERNAL\]/)
   const started = Promise.withResolvers<AbortSignal>()
   const endless = await setUp(t, async function* (_request, { signal }) {
@@ -105,7 +63,7 @@ test('a node that refuses says why; a broken-off search ends at the node too', a
     started.resolve(signal)
     await abortable(new Promise<never>(() => undefined), signal)
   })
-  const running = endless.run(['find', 'stage'])
+  const running = endless.run('find', 'stage')
   const signal = await started.promise
   const ended = signal.aborted ? Promise.resolve() : once(signal, 'abort')
   endless.interrupt()

@@ -7,6 +7,7 @@ import { test } from 'node:test'
 import { createGatewayNamespaces, namespacesMissing, runTool } from '../../test/support/namespaces.ts'
 import type { NatReport } from './detect.ts'
 import type { IceSelectedPair } from './ice.ts'
+import type { IceDescription } from './ice-description.ts'
 import type { FilteringBehaviour, MappingBehaviour, NatKind } from './types.ts'
 
 type Case = {
@@ -133,12 +134,16 @@ for (const masquerade of ['masquerade', 'masquerade fully-random']) {
     const lines = sides.map(side => createInterface({ input: side.stdout })[Symbol.asyncIterator]())
     const next = (): Promise<unknown[]> =>
       Promise.all(lines.map(async line => JSON.parse(String((await line.next()).value)) as unknown))
-    const descriptions = await next()
+    const descriptions = (await next()) as IceDescription[]
     for (const [index, side] of sides.entries()) side.stdin.write(`${JSON.stringify(descriptions[1 - index])}\n`)
     const [ofClient, ofOther] = (await next()) as IceSelectedPair[]
     // That machine has two addresses, and a socket for each that sends from the first, where it is seen as well: three
     // candidates that are all its own. On a busy machine any of them may be the first to answer.
-    assert.match(ofClient?.remote.address ?? '', /^198\.51\.100\.[12]$/)
+    assert.ok(ofClient !== undefined)
+    const { address, port } = ofClient.remote
+    assert.match(address, /^198\.51\.100\.[12]$/)
+    const used = descriptions[1]?.candidates.find(candidate => candidate.address === address && candidate.port === port)
+    assert.equal(ofClient.kind, used?.type === 'host' ? 'host' : 'reflexive')
     assert.equal(ofOther?.kind, 'reflexive')
     assert.equal(ofOther.remote.address, '198.51.100.7')
     assert.deepEqual(await next(), ['heard', 'heard'])
