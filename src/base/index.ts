@@ -11,9 +11,11 @@ export {
   KoinonError,
   messageOf,
 } from './errors.ts'
+export { drainedOrGone } from './drained.ts'
 export type { KeyValueStore, StoredEntry } from './key-value.ts'
 export { containsLayers, decodeLayers, formatLayers, type LayerRange, layersIn } from './layer-range.ts'
 export { createLogger, type LogFields, type Logger, type LogLevel, type LogOptions, silentLogger } from './log.ts'
 export { BoundedQueue } from './queue.ts'
 export { type Random, seededRandom, systemRandom, uniform } from './random.ts'
+export { ReceiveQueue, type ReceiveQueueLimits } from './receive-queue.ts'
 export { type ByteStream, createStreamPair, StreamError } from './stream.ts'

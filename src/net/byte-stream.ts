@@ -8,8 +8,8 @@ import { Uint8ArrayList } from 'uint8arraylist'
 import { abortable, type ByteStream, type Clock, messageOf, StreamError, withDeadline } from '#base'
 import { CLOSE_TIMEOUT_MS } from './limits.ts'
 import type { Traffic } from './life/connections.ts'
-import { ReceiveQueue } from './receive-queue.ts'
 import type { NetSettings } from './settings.ts'
+import { streamQueue } from './stream-queue.ts'
 import { grantWindowByHalves } from './thrift.ts'
 
 /** Bytes that are sent belong to the stream from then on: they are not copied. */
@@ -21,7 +21,7 @@ export class NetStream implements ByteStream {
   readonly #clock: Clock
   readonly #traffic: Traffic | undefined
   readonly #closeTimeoutMs: number
-  readonly #queue = new ReceiveQueue(() => this.#resume())
+  readonly #queue = streamQueue(() => this.#resume())
   #isResuming = false
   #hasRemoteClosed = false
   #hasClosed = false

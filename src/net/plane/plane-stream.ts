@@ -3,11 +3,20 @@
  * itself, and nothing is shared with other streams.
  */
 import type { TLSSocket } from 'node:tls'
-import { abortable, type ByteStream, type Clock, concatBytes, messageOf, StreamError, withDeadline } from '#base'
+import {
+  abortable,
+  type ByteStream,
+  type Clock,
+  concatBytes,
+  drainedOrGone,
+  messageOf,
+  StreamError,
+  withDeadline,
+} from '#base'
 import { PLANE_STREAM_BYTES_MAX } from '../limits.ts'
 import type { Traffic } from '../life/connections.ts'
-import { ReceiveQueue } from '../receive-queue.ts'
 import type { NetSettings } from '../settings.ts'
+import { streamQueue } from '../stream-queue.ts'
 import { END_SEGMENT, segmentHeader, SegmentReader } from './segments.ts'
 
 /**
@@ -36,7 +45,7 @@ export class PlaneStream implements ByteStream {
   readonly #socket: TLSSocket
   readonly #traffic: Traffic | undefined
   readonly #segments = new SegmentReader()
-  readonly #queue = new ReceiveQueue(() => this.#socket.resume())
+  readonly #queue = streamQueue(() => this.#socket.resume())
   readonly #toQueue = (bytes: Uint8Array): void => this.#queue.push(bytes)
   readonly #gone = Promise.withResolvers<void>()
   #sentBytes = 0
@@ -97,14 +106,7 @@ export class PlaneStream implements ByteStream {
 
   async drained(): Promise<void> {
     const socket = this.#socket
-    if (socket.writableNeedDrain && !socket.destroyed) {
-      const { promise, resolve } = Promise.withResolvers<void>()
-      socket.once('drain', resolve)
-      socket.once('close', resolve)
-      await promise
-      socket.off('drain', resolve)
-      socket.off('close', resolve)
-    }
+    await drainedOrGone(socket)
     if (socket.destroyed && !this.#hasClosed) throw this.#queue.end?.error ?? resetBy(undefined)
   }
 

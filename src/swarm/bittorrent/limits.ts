@@ -17,3 +17,6 @@ export const CLOSE_TIMEOUT_MS = 2_000
 
 /** Bytes that are read ahead of a session that is at work or paused. */
 export const READ_AHEAD_BYTES = 512 * 1024
+
+/** The same in pieces, however small: a dribbling peer sends one for each byte. */
+export const READ_AHEAD_PIECES = 1_024

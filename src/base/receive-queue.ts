@@ -2,16 +2,22 @@
  * What a stream has received and nobody has read yet: bounded, with one reader. Whoever fills it stops where it is full,
  * and is told when there is room again.
  */
-import type { StreamError } from '#base'
-import { STREAM_READ_BYTES_MAX, STREAM_READ_PIECES_MAX } from './limits.ts'
+import type { StreamError } from './stream.ts'
 
 type Waiter = {
   readonly resolve: (result: IteratorResult<Uint8Array, undefined>) => void
   readonly reject: (error: Error) => void
 }
 
+export type ReceiveQueueLimits = {
+  readonly bytesMax: number
+  /** However small they are. */
+  readonly piecesMax: number
+}
+
 export class ReceiveQueue {
   readonly received: AsyncIterable<Uint8Array>
+  readonly #limits: ReceiveQueueLimits
   readonly #onRoom: () => void
   readonly #pieces: Uint8Array[] = []
   #bytes = 0
@@ -19,7 +25,8 @@ export class ReceiveQueue {
   #end: { readonly error?: StreamError } | undefined
 
   /** @param onRoom called after each piece that was taken while the queue is nearly empty */
-  constructor(onRoom: () => void) {
+  constructor(limits: ReceiveQueueLimits, onRoom: () => void) {
+    this.#limits = limits
     this.#onRoom = onRoom
     this.received = { [Symbol.asyncIterator]: () => ({ next: () => this.#next() }) }
   }
@@ -30,7 +37,7 @@ export class ReceiveQueue {
   }
 
   get isFull(): boolean {
-    return this.#bytes >= STREAM_READ_BYTES_MAX || this.#pieces.length >= STREAM_READ_PIECES_MAX
+    return this.#bytes >= this.#limits.bytesMax || this.#pieces.length >= this.#limits.piecesMax
   }
 
   /** Takes a piece as it is, full or not: what had arrived cannot be sent back. Bytes after the end are dropped. */
@@ -69,7 +76,8 @@ export class ReceiveQueue {
     const piece = this.#pieces.shift()
     if (piece !== undefined) {
       this.#bytes -= piece.byteLength
-      if (this.#bytes <= STREAM_READ_BYTES_MAX / 4 && this.#pieces.length <= STREAM_READ_PIECES_MAX / 4) this.#onRoom()
+      const { bytesMax, piecesMax } = this.#limits
+      if (this.#bytes <= bytesMax / 4 && this.#pieces.length <= piecesMax / 4) this.#onRoom()
       return Promise.resolve({ done: false, value: piece })
     }
     if (this.#end?.error !== undefined) return Promise.reject(this.#end.error)
