@@ -220,11 +220,12 @@ test('another length, no file and a folder are told', { skip }, async t => {
 
 test('a file that is replaced over there is given up', { skip }, async t => {
   const here = await world(t)
-  const origin = originOf(t, here, { aheadBytes: 1_000 })
-  await fetchAll(origin, { offset: 0, length: 1_000 })
+  const origin = originOf(t, here)
+  await fetchAll(origin, { offset: 5_000_000, length: 1_000 })
   writeFileSync(here.path, randomBytes(FILE.byteLength, 2))
   utimesSync(here.path, 1_000_000_000, 1_000_000_000)
-  await assert.rejects(fetchAll(origin, { offset: 5_000_000, length: 1_000_000 }), {
+  // From before what came, so by a new run of rsync: the first may have brought all that lies behind already.
+  await assert.rejects(fetchAll(origin, { offset: 0, length: 1_000_000 }), {
     fault: { code: 'SWARM_ORIGIN_CHANGED' },
   })
 })
