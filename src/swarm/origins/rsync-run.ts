@@ -16,6 +16,8 @@ export type RunOptions = {
   /** Private folder with the ssh configuration and the staging file. */
   readonly directory: string
   readonly args: readonly string[]
+  /** How long the staging file may become, in bytes; rsync ends there, and well. */
+  readonly endMax: number
   /** Of the origin, for people. */
   readonly name: string
   readonly onFacts: (facts: FileFacts) => void
@@ -24,6 +26,17 @@ export type RunOptions = {
 }
 
 const FACTS = /(?:^|\n)(\d{1,15}) (\d{4}\/\d\d\/\d\d-\d\d:\d\d:\d\d)\n/
+
+/** Status of the script below where there is no rsync; rsync, ssh and shells give others. */
+const MISSING = 120
+
+/**
+ * The system lets rsync write up to a limit and no further, even while this process is too busy to look. The first argument is
+ * the limit, in blocks as POSIX has them; rsync's follow.
+ */
+const WITHIN_LIMIT = `command -v rsync > /dev/null || exit ${MISSING}; ulimit -f "$1" && shift && exec rsync "$@"`
+const LIMIT_BLOCK_BYTES = 512
+const AT_LIMIT = /write failed on .*: File too large \(27\)/
 
 /** Characters of standard output that are kept until the facts have come. */
 const OUTPUT_CHARS_MAX = 4_096
@@ -34,7 +47,8 @@ export class RsyncRun {
   #isOver = false
 
   constructor(options: RunOptions) {
-    this.#child = spawn('rsync', options.args, {
+    const blocks = Math.ceil(options.endMax / LIMIT_BLOCK_BYTES)
+    this.#child = spawn('/bin/sh', ['-c', WITHIN_LIMIT, 'sh', `${blocks}`, ...options.args], {
       cwd: options.directory,
       // Nothing of this process: no agent of ssh, no RSYNC_ variables. Dates in one zone, sentences in one language.
       env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin', HOME: options.directory, LC_ALL: 'C', TZ: 'UTC' },
@@ -77,11 +91,11 @@ export class RsyncRun {
       complaint = (complaint + text).slice(0, RSYNC_COMPLAINT_CHARS_MAX)
     })
     this.#child.on('error', error => {
-      const isMissing = 'code' in error && error.code === 'ENOENT'
-      end(programFault('rsync', isMissing ? 'is not installed' : `cannot be started: ${messageOf(error)}`))
+      end(programFault('rsync', `cannot be started: ${messageOf(error)}`))
     })
     this.#child.on('close', status => {
-      const isOdd = status !== 0 || /skipping/.test(output)
+      if (status === MISSING) return end(programFault('rsync', 'is not installed'))
+      const isOdd = (status !== 0 && !AT_LIMIT.test(complaint)) || /skipping/.test(output)
       const ending: Ending = { status, complaint: isOdd && status === 0 ? output : complaint }
       end(isOdd ? complaintFault(ending, name) : undefined)
     })

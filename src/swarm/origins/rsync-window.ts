@@ -59,6 +59,8 @@ export class RsyncWindow {
   #limit = 0
   /** Of the file, when it was first told. */
   #facts: FileFacts | undefined
+  /** Goes up when the staging file begins anew. */
+  #epoch = 0
   /** Whether this run has told the same; what comes before that may be of another file. */
   #isSameFile = false
   #mustCut = false
@@ -120,7 +122,10 @@ export class RsyncWindow {
       this.#mustCut = false
       await this.#file.truncate(this.#trusted)
     }
-    if (this.#isSameFile) this.#trusted = Math.max(this.#trusted, (await this.#file.stat()).size)
+    const epoch = this.#epoch
+    const { size } = await this.#file.stat()
+    // The length may be that of before the file was emptied.
+    if (this.#isSameFile && epoch === this.#epoch) this.#trusted = Math.max(this.#trusted, size)
   }
 
   /** Begins anew at another place; the room on the disk is free again. */
@@ -128,6 +133,8 @@ export class RsyncWindow {
     await this.#halt()
     await this.#file.truncate(0)
     await this.#file.truncate(start)
+    this.#epoch++
+    this.#ending = undefined
     this.#start = start
     this.#trusted = start
     this.#limit = start
@@ -143,6 +150,7 @@ export class RsyncWindow {
     const run = new RsyncRun({
       directory: this.#directory,
       args: rsyncArguments(path, { bytesPerSecond }),
+      endMax: this.#start + this.#stagedBytesMax,
       name,
       onFacts: facts => this.#told(facts),
       onEnd: failure => this.#over(failure),
