@@ -16,6 +16,8 @@ const MATRICES = 8
 /** One product over everything takes 1 to 20 ms; the measurement ends after this time, or this many. */
 const MEASURE_MS = 100
 const ROUNDS_MAX = 50
+/** A machine that stands still for a moment spoils a round, and takes all of the time. */
+const ROUNDS_MIN = 3
 
 /** Bytes of weights per second that a one-row product reads, at the runtime's threads. Takes about a quarter of a second. */
 export function measureWeightBandwidth(runtime: GgmlRuntime): number {
@@ -59,7 +61,7 @@ export function measureWeightBandwidth(runtime: GgmlRuntime): number {
 function bestRound({ clock }: GgmlRuntime, round: () => void): number {
   let best = Number.POSITIVE_INFINITY
   const end = clock.monotonic() + MEASURE_MS
-  for (let rounds = 0; rounds === 0 || (clock.monotonic() < end && rounds < ROUNDS_MAX); rounds++) {
+  for (let rounds = 0; rounds < ROUNDS_MIN || (clock.monotonic() < end && rounds < ROUNDS_MAX); rounds++) {
     const start = clock.monotonic()
     round()
     best = Math.min(best, clock.monotonic() - start)

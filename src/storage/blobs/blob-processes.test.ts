@@ -19,6 +19,8 @@ after(() => rm(root, { recursive: true, force: true }))
 const WRITER = fileURLToPath(new URL('../../../test/peers/blob-writer.ts', import.meta.url))
 const BLOCK = 16 * 1024
 const SEED = 20261122
+/** Answers that a writer gives beyond the one it is killed at. */
+const AHEAD_MAX = 64
 const random = seededRandom(SEED)
 const sample = await blobSample(16 * 64 * BLOCK + 5 * BLOCK + 9, random)
 const file = join(root, 'file')
@@ -28,11 +30,12 @@ test(`a process that is killed while it writes loses nothing that it was told is
   const directory = join(root, 'killed')
   const answered = new Map<number, bigint>()
   for (let kill = 0; kill < 10; kill++) {
-    const writer = spawn(process.execPath, [WRITER, directory, file, `${kill}`], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
-    // Killed after so many answers, at whatever moment that is: lines wait in the pipe while the writer goes on.
+    // Killed after so many answers, at whatever moment that is: lines wait in the pipe while the writer goes on, though not so
+    // far that ten writers could fill the store.
     let left = random.uint32() % 120
+    const writer = spawn(process.execPath, [WRITER, directory, file, `${kill}`, `${left + AHEAD_MAX}`], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
     for await (const line of createInterface({ input: writer.stdout })) {
       const [piece, first, count] = line.split(' ').map(Number)
       if (piece !== undefined && first !== undefined && count !== undefined) {
