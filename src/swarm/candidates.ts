@@ -78,9 +78,8 @@ export class Candidates {
     for (const { key, party: known } of this.#all.values()) if (known === party) this.#all.delete(key)
   }
 
-  /** Whether anybody may still be reached: dialled now, or waiting to be dialled again. */
-  get hasHope(): boolean {
-    return this.#all.size > 0
+  get isDialling(): boolean {
+    return this.#count('dialling') > 0
   }
 
   #count(state: Candidate['state']): number {

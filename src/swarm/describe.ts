@@ -16,12 +16,15 @@ import type { PeerSession, ReceivedMessage } from './wire/types.ts'
 
 export type DescribeDeps = Omit<PeerSearchDeps, 'adopt' | 'isLinked'>
 
-export type DescribeOptions = {
+type About = {
   readonly model: string | undefined
   readonly infoHash: Uint8Array | undefined
-  readonly from: readonly PeerAddress[]
   /** How long nobody at all may be there who gives it. */
   readonly waitMs: number
+}
+
+export type DescribeOptions = About & {
+  readonly from: readonly PeerAddress[]
   readonly signal: AbortSignal
 }
 
@@ -30,19 +33,52 @@ export type Described = {
   readonly manifest: Uint8Array | undefined
 }
 
-/** @throws SwarmError SWARM_NO_PEERS, SWARM_CORE_MISSING; the signal's reason */
-export async function describe(deps: DescribeDeps, options: DescribeOptions): Promise<Described> {
-  const describer = new Describer(deps, options)
-  try {
-    return await abortable(describer.run(), options.signal)
-  } finally {
-    await describer.stop()
+type Description = { readonly describer: Describer; readonly result: Promise<Described>; users: number }
+
+/**
+ * The descriptions that are looked for, one per model: peers keep one session with a party about a model, so that two pulls
+ * which asked by themselves would end one another's.
+ */
+export class Descriptions {
+  readonly #open = new Map<string, Description>()
+
+  /** @throws SwarmError SWARM_NO_PEERS, SWARM_CORE_MISSING; the signal's reason */
+  async find(deps: DescribeDeps, options: DescribeOptions): Promise<Described> {
+    const { from, signal } = options
+    const key = options.model ?? toHex(options.infoHash ?? new Uint8Array(0))
+    const description = this.#open.get(key) ?? this.#begin(key, deps, options)
+    description.users++
+    description.describer.join(from)
+    try {
+      return await abortable(description.result, signal)
+    } finally {
+      description.users--
+      if (description.users === 0) {
+        if (this.#open.get(key) === description) this.#open.delete(key)
+        await description.describer.stop()
+      }
+    }
+  }
+
+  peerJoined(peer: string): void {
+    for (const { describer } of this.#open.values()) describer.peerJoined(peer)
+  }
+
+  #begin(key: string, deps: DescribeDeps, about: About): Description {
+    const describer = new Describer(deps, about)
+    const description = { describer, result: describer.run(), users: 0 }
+    this.#open.set(key, description)
+    const forget = (): void => {
+      if (this.#open.get(key) === description) this.#open.delete(key)
+    }
+    description.result.then(forget, forget)
+    return description
   }
 }
 
 class Describer {
   readonly #deps: DescribeDeps
-  readonly #options: DescribeOptions
+  readonly #about: About
   readonly #search: PeerSearch
   readonly #sessions = new Map<string, PeerSession>()
   readonly #found = Promise.withResolvers<Described>()
@@ -50,20 +86,29 @@ class Describer {
   #hasAsked = false
   #idleSince: number
 
-  constructor(deps: DescribeDeps, options: DescribeOptions) {
+  constructor(deps: DescribeDeps, about: About) {
     this.#deps = deps
-    this.#options = options
+    this.#about = about
     this.#idleSince = deps.clock.monotonic()
     this.#search = new PeerSearch(
       { ...deps, isLinked: party => this.#sessions.has(party), adopt: session => this.#adopt(session) },
-      options,
+      about,
     )
   }
 
-  run(): Promise<Described> {
-    for (const address of this.#options.from) this.#search.add(address)
-    this.#search.start()
+  /** One more waits for it, and knows peers. */
+  join(from: readonly PeerAddress[]): void {
+    this.#idleSince = this.#deps.clock.monotonic()
+    for (const address of from) this.#search.add(address)
     this.#round()
+  }
+
+  peerJoined(peer: string): void {
+    this.#search.add({ kind: 'koinon', peer, addresses: [] })
+  }
+
+  run(): Promise<Described> {
+    this.#search.start()
     const period = { periodMs: ROUND_MS, signal: this.#ended.signal }
     repeat(this.#deps.clock, () => this.#round(), period).catch(this.#found.reject)
     return this.#found.promise
@@ -79,7 +124,9 @@ class Describer {
     const now = this.#deps.clock.monotonic()
     this.#search.round(now, { most: DESCRIBERS_MAX - this.#sessions.size })
     if (this.#sessions.size > 0) this.#idleSince = now
-    if (now - this.#idleSince < this.#options.waitMs) return
+    const { waitMs } = this.#about
+    // Whoever is being dialled at the end may be the one; those who let everybody wait get no more than the time again.
+    if (now - this.#idleSince < (this.#search.isDialling ? 2 * waitMs : waitMs)) return
     const missing = { code: 'SWARM_CORE_MISSING' } as const
     this.#found.reject(
       this.#hasAsked ? new SwarmError(missing, 'nobody who was asked could describe the model') : noPeers(),
@@ -103,7 +150,7 @@ class Describer {
   }
 
   #ask(session: PeerSession): Promise<Described> {
-    const { infoHash } = this.#options
+    const { infoHash } = this.#about
     const documents = new DocumentExchange({ send: message => session.send(message), documents: () => ({}) })
     const stock = session.kind === 'bittorrent' && infoHash !== undefined ? new StockCore(session, infoHash) : undefined
     const { promise, resolve, reject } = Promise.withResolvers<Described>()
@@ -151,7 +198,7 @@ class Describer {
 
   /** @throws SwarmError SWARM_CORE_INVALID */
   #checked(core: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-    const { model, infoHash } = this.#options
+    const { model, infoHash } = this.#about
     const isIt = model === undefined || toHex(sha256(core)) === model
     const decoded = isIt ? decodeCore(core) : undefined
     const isCore = decoded !== undefined && 'tensors' in decoded

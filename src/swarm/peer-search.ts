@@ -84,6 +84,10 @@ export class PeerSearch {
     for (const candidate of due) this.#own(this.#dial(candidate, this.#ending.signal))
   }
 
+  get isDialling(): boolean {
+    return this.#candidates.isDialling
+  }
+
   /** A session has ended, whoever began it. */
   ended(session: PeerSession, outcome: { readonly isUseful: boolean }): void {
     const candidate = this.#dialled.get(session)

@@ -6,6 +6,7 @@ import { PIECE_BYTES } from '#formats'
 import { fullBlob, type MemoryBlob } from '../../test/support/memory-blobs.ts'
 import { startSwarm, type SwarmNode, swarmNetwork } from '../../test/support/swarm-hosts.ts'
 import { testModel, type TestModel } from '../../test/support/swarm-models.ts'
+import { FIND_INTERVAL_MS } from './limits.ts'
 import type { Origin } from './types.ts'
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(performance.timeOrigin) % 1e6)
@@ -112,6 +113,21 @@ test('a pull goes on with seeds that come later, and with what is shared later',
   assert.deepEqual(blobOf(b).bytes, model.bytes)
 })
 
+test('whoever comes while nobody has told what the model is is asked at once', async t => {
+  t.diagnostic(`seed ${SEED}`)
+  const model = await testModel(SEED, 2 * MIB)
+  const network = swarmNetwork()
+  const b = startSwarm(t, { host: network.host('b'), seed: SEED })
+  const pull = b.swarm.pull({ subject: { model: model.id }, wanted: 'all', ...never })
+  const begun = network.clock.monotonic()
+  await network.until(() => network.clock.monotonic() > begun + 1_000)
+  const a = startSwarm(t, { host: network.host('a'), seed: SEED })
+  a.swarm.share({ core: model.core, blob: fullBlob(model) })
+  await network.pass(pull)
+  assert.ok(network.clock.monotonic() < begun + FIND_INTERVAL_MS, 'it was not for the next search to find it')
+  assert.deepEqual(blobOf(b).bytes, model.bytes)
+})
+
 test('pulls of one model at once are one download, and what is here is not fetched again', async t => {
   t.diagnostic(`seed ${SEED}`)
   const model = await testModel(SEED, 8 * MIB)
@@ -127,6 +143,7 @@ test('pulls of one model at once are one download, and what is here is not fetch
     Promise.all([b.swarm.pull({ subject, wanted: half, ...never }), b.swarm.pull({ subject, wanted: half, ...never })]),
   )
   assert.equal(blobOf(b).writtenBlocks, 4 * 64)
+  assert.equal(network.streams.size, 2, 'one about what it is, one for the pieces')
   const rest = await network.pass(b.swarm.pull({ subject, wanted: 'all', ...never }))
   assert.deepEqual([rest.hadBytes, rest.receivedBytes], [4 * MIB, 4 * MIB])
   const nothing = await network.pass(b.swarm.pull({ subject: { core: model.core }, wanted: 'all', ...never }))

@@ -5,7 +5,7 @@ import type { Blob } from '#storage'
 import { PROTOCOLS } from '#wire'
 import { Announcer } from './announcer.ts'
 import { Budget } from './budget.ts'
-import { describe, type Described, isPrefix } from './describe.ts'
+import { type Described, Descriptions, isPrefix } from './describe.ts'
 import { Dialler, modelBytes } from './dialler.ts'
 import { stopped, SwarmError } from './errors.ts'
 import {
@@ -49,6 +49,7 @@ class SwarmService implements Swarm {
   /** Undefined: nobody could connect to this node, or there is no DHT. */
   readonly #announcer: Announcer | undefined
   readonly #models = new Map<string, ModelSwarm>()
+  readonly #descriptions = new Descriptions()
   /** Models whose blob is being opened. */
   readonly #opening = new Map<string, Promise<ModelSwarm>>()
   /** Parties that get nothing here any more, the oldest first. */
@@ -74,7 +75,9 @@ class SwarmService implements Swarm {
     const { clock, host } = this.#deps
     host.handle(PROTOCOLS.pieces, stream => this.#serve(stream))
     host.onPeer(({ kind, peer }) => {
-      if (kind === 'joined') for (const model of this.#models.values()) model.peerJoined(peer.id)
+      if (kind !== 'joined') return
+      this.#descriptions.peerJoined(peer.id)
+      for (const model of this.#models.values()) model.peerJoined(peer.id)
     })
     this.#own(repeat(clock, () => this.#round(), { periodMs: ROUND_MS, signal: this.#ending.signal }))
   }
@@ -168,7 +171,7 @@ class SwarmService implements Swarm {
     if (here !== undefined) return { core: here.options.coreBytes, manifest: here.manifest }
     onProgress?.({ phase: 'manifest', doneBytes: 0, totalBytes: 0, rate: 0, sources: 0, peers: 0 })
     const says = { listenPort: this.#options.listenPort }
-    return describe(
+    return this.#descriptions.find(
       {
         ...this.#searchDeps(),
         dial: (address, signal) => this.#dialler.dial({ address, model: id, infoHash, session: { says } }, signal),

@@ -55,10 +55,14 @@ async function bench(
   t.after(() => data.close())
   const blobs = await data.blobs()
   const host = network.host('puller')
-  const swarm = createSwarm(
-    { ...deps, log: silentLogger, host, blobs, onBlame: () => undefined, isBanned: () => false },
-    { noPeersMs: 2_000, piecesMissingMs: 2_000 },
-  )
+  const swarm = createSwarm({
+    ...deps,
+    log: silentLogger,
+    host,
+    blobs,
+    onBlame: () => undefined,
+    isBanned: () => false,
+  })
   swarm.start()
   t.after(() => swarm.stop())
   const trials: Trial[] = []

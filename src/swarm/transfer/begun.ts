@@ -10,8 +10,8 @@ export type Request = {
   readonly bytes: number
   readonly sentAt: number
   /** When it should be here, by what was measured. */
-  readonly expectedAt: number
-  readonly deadline: number
+  expectedAt: number
+  deadline: number
   /** Its blocks were asked for elsewhere before. */
   readonly risk: Risk | undefined
 }

@@ -16,7 +16,7 @@ import { Parties } from './parties.ts'
 import { type PieceFacts, Pieces } from './pieces.ts'
 import { RateMeter } from './rate-meter.ts'
 import { Requests } from './requests.ts'
-import { DOWNLOAD_DEFAULTS, type DownloadSettings } from './settings.ts'
+import { DOWNLOAD_DEFAULTS, type DownloadSettings, TICK_MS } from './settings.ts'
 import type {
   ChannelFacts,
   ChannelId,
@@ -62,6 +62,7 @@ class Download implements DownloadMachine {
   #isSuspended = false
   #now = 0
   #sweptAt = Number.NEGATIVE_INFINITY
+  #orderedAt = Number.POSITIVE_INFINITY
 
   constructor(deps: { readonly random: Random }, options: DownloadOptions) {
     this.#settings = { ...DOWNLOAD_DEFAULTS, ...options.settings }
@@ -135,11 +136,11 @@ class Download implements DownloadMachine {
   rejected(id: ChannelId, run: BlockRun, now: number): void {
     this.#now = now
     const channel = this.#channels.get(id)
-    const request = channel?.requestOf(run)
-    if (channel === undefined || request === undefined) {
-      channel?.takeGivenUp(run)
-      return
-    }
+    // Each request is answered in its turn (BEP 6): where the same was asked for, given up and asked for again, this is about
+    // the first. Who takes it for the second waits for a peer that is about to give.
+    if (channel === undefined || channel.takeGivenUp(run)) return
+    const request = channel.requestOf(run)
+    if (request === undefined) return
     this.#requests.release(request, 'answered')
     this.#pieces.touch(request.begun)
     channel.refused(run.piece, now + this.#settings.refusedMs)
@@ -264,6 +265,7 @@ class Download implements DownloadMachine {
 
   orders(now: number): readonly DownloadOrder[] {
     this.#now = now
+    this.#excuse(now)
     if (now - this.#sweptAt >= SWEEP_MS) {
       this.#sweptAt = now
       this.#sweep(now)
@@ -362,6 +364,15 @@ class Download implements DownloadMachine {
   #endTurn(begun: Begun): void {
     for (const request of begun.requests) this.#requests.release(request, 'cancel')
     disown(this.#parts, begun)
+  }
+
+  /** Where this side stood still, answers may lie here unread: that time counts against nobody. */
+  #excuse(now: number): void {
+    const lateMs = now - this.#orderedAt - TICK_MS
+    this.#orderedAt = now
+    if (lateMs <= 0) return
+    for (const channel of this.#channels.values())
+      for (const request of channel.requests.values()) this.#requests.postpone(request, lateMs)
   }
 
   /** It is told at once of interest, and later of none: a peer that chokes us at each pause drops what we asked for. */

@@ -96,6 +96,48 @@ test('beyond the channels that are wanted, those that were of no use for long ar
   assert.ok(closed.every(order => order.why === 'useless' && !order.isBan))
 })
 
+/** A download of one piece, and one peer that has it and lets ask. `runs`: what the orders of one kind are about. */
+function oneSource() {
+  const facts = { pieceCount: 1, pieceBytes: () => MIB, has: new Bitfield(1), blocksOf: () => undefined }
+  const settings = { timeoutMsStart: 2_000 }
+  const download = createDownload({ random: seededRandom(SEED) }, { ...facts, wanted: Bitfield.full(1), settings })
+  download.joined(1, { party: 'p1', kind: 'peer', requestBytesMax: MIB, requestsMax: 8, hasLeaves: true }, 0)
+  download.hasPieces(1, 'all')
+  download.choked(1, false, 0)
+  const runs = (kind: 'request' | 'cancel', now: number) =>
+    download.orders(now).flatMap(order => (order.kind === kind ? [order.run] : []))
+  return { download, runs }
+}
+
+test('a reject of what was given up is not taken for one of the same that was asked for again', () => {
+  const { download, runs } = oneSource()
+  const first = runs('request', 0)
+  assert.ok(first.length > 0)
+  download.want(new Bitfield(1))
+  assert.deepEqual(runs('cancel', 10), first)
+  download.want(Bitfield.full(1))
+  const again = runs('request', 20)
+  assert.deepEqual(again, first)
+  for (const run of first) download.rejected(1, run, 30)
+  assert.deepEqual(runs('request', 40), [], 'all is under way already')
+  for (const run of again) assert.equal(download.arrived(1, run, 50), true)
+  const rest = runs('request', 60)
+  assert.ok(rest.length > 0, 'the peer is asked for the rest at once')
+  for (const run of rest) download.rejected(1, run, 70)
+  assert.deepEqual(runs('request', 80), [], 'nothing of it was given up: it is not asked again so soon')
+})
+
+test('the time in which this side stood still counts against no peer', () => {
+  const { runs } = oneSource()
+  const asked = runs('request', 0)
+  assert.ok(asked.length > 0)
+  const awakeAt = 10_000
+  for (let now = awakeAt; now < awakeAt + 1_500; now += TICK_MS) assert.deepEqual(runs('cancel', now), [], `at ${now}`)
+  const cancelled = []
+  for (let now = awakeAt + 1_500; now <= awakeAt + 2_500; now += TICK_MS) cancelled.push(...runs('cancel', now))
+  assert.deepEqual(cancelled, asked, 'it is late by its own')
+})
+
 /** Peers that always have requests waiting, and lines that take everything at once. @returns bytes a second */
 function served(options: {
   readonly peers: number

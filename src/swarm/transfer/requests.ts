@@ -72,6 +72,12 @@ export class Requests {
     this.order({ kind: 'request', channel: channel.id, run })
   }
 
+  /** It may take longer: what was waited for was not the answer. */
+  postpone(request: Request, byMs: number): void {
+    request.expectedAt += byMs
+    request.deadline += byMs
+  }
+
   /** Nobody waits for it any more. @param how `answered`; `cancel`: it is told so; `forget`: it knows, or is gone */
   release(request: Request, how: 'answered' | 'cancel' | 'forget', risk?: Risk): void {
     const { channel, begun, run, bytes } = request

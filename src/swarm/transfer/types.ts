@@ -108,7 +108,10 @@ export interface DownloadMachine {
    * last request may go over it, so that any limit lets something through: the caller keeps the debt.
    */
   allow(bytes: number): void
-  /** To be called at least every TICK_MS, and after every batch of the above. @returns what is to be done, in order */
+  /**
+   * To be called at least every TICK_MS, and after every batch of the above. Where it was called later, this side stood still,
+   * and requests get as much longer. @returns what is to be done, in order
+   */
   orders(now: number): readonly DownloadOrder[]
   readonly isComplete: boolean
   facts(now: number): DownloadFacts
