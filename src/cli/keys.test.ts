@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { type TestContext, test } from 'node:test'
-import { seededRandom, silentLogger, systemClock, toHex } from '#base'
+import { seededRandom, silentLogger, systemClock } from '#base'
 import { parseEnvironmentKey } from '#identity'
 import { createKeyStore } from '#storage'
 import { EXIT } from './exit-codes.ts'
@@ -36,6 +36,9 @@ type Bench = {
   readonly ask: (...args: string[]) => Promise<KeyReport & { readonly number?: number }>
 }
 
+/** So many were made; each has other keys. */
+let benches = 0
+
 function bench(
   t: TestContext,
   options: { readonly env?: Record<string, string>; readonly isTty?: boolean; readonly typed?: string } = {},
@@ -57,7 +60,7 @@ function bench(
     pid: 7,
     version: '1.2.3',
     clock: systemClock,
-    random: seededRandom(Number.parseInt(toHex(crypto.getRandomValues(new Uint8Array(3))), 16)),
+    random: seededRandom(++benches),
     signals: { outputClosed: () => undefined, listen: () => () => undefined },
     exit: () => assert.fail('the command ends by itself'),
     createLog: () => silentLogger,
