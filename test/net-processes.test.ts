@@ -50,7 +50,8 @@ function nextEvent(host: Host, kind: PeerEvent['kind']): Promise<PeerEvent> {
 describe('hosts in two processes', () => {
   it('talk, notice a death, and meet again at the same address', async test => {
     const key = toHex(systemRandom.bytes(32))
-    const host = await startHost(test)
+    // The breaker of the address opens while nobody listens there: its next try must not be later than we wait.
+    const host = await startHost(test, { breakerWaitMsMax: 1_000 })
     const { child, address } = await startChild(test, [key])
     const joined = nextEvent(host, 'joined')
     host.keepConnected([address])
@@ -99,8 +100,10 @@ describe('hosts in two processes', () => {
     const id = await host.connect(address)
     await host.open(id, PROTOCOLS.stage)
     const exited = within('the end of the process', once(child, 'exit'))
+    const left = nextEvent(host, 'left')
     child.stdin?.end()
     assert.deepEqual(await exited, [0, null])
+    assert.equal((await left).peer.id, id)
     assert.deepEqual(host.peers(), [])
   })
 })

@@ -57,6 +57,11 @@ export class Acquaintances {
     })
   }
 
+  /** Whether somebody that peers tell of is yet to be dialled. */
+  get isMeeting(): boolean {
+    return this.#introductions.hasWaiting
+  }
+
   /** Dials these until somebody is there, and again whenever they are gone. @throws NetError NET_ADDRESS_INVALID */
   keep(texts: readonly string[]): void {
     const { self, hold, table, stopping } = this.#deps

@@ -151,6 +151,10 @@ export class Connector {
     })
   }
 
+  get isDialling(): boolean {
+    return this.#connecting.size > 0
+  }
+
   /** Resolves when no dial is on its way. */
   async settled(): Promise<void> {
     await Promise.allSettled([...this.#connecting.values()].flatMap(({ dials }) => [...dials]))

@@ -5,6 +5,7 @@ import { describe, it } from 'node:test'
 import { concatBytes, systemRandom } from '#base'
 import { createNodeIdentity } from '#identity'
 import { PROTOCOLS } from '#wire'
+import { freePort } from '../../test/support/free-port.ts'
 import { NetError } from './errors.ts'
 import { firstAddress, hasPeers, nextEvent, offerOf, startHost, within } from '../../test/support/net-hosts.ts'
 
@@ -172,9 +173,8 @@ describe('net / host', () => {
 
   it('refuses an address that cannot be dialled, one where nobody listens, and its own', async test => {
     const a = await startHost(test)
-    const gone = await startHost(test)
-    const nobody = firstAddress(gone)
-    await gone.stop()
+    const { peer } = await createNodeIdentity(systemRandom)
+    const nobody = `/ip4/127.0.0.1/tcp/${await freePort()}/p2p/${peer}`
     await failsWith('NET_DIAL_FAILED', a.connect(nobody))
     await failsWith('NET_DIAL_FAILED', a.connect(firstAddress(a)))
     for (const bad of ['', 'example.org:80', '/ip4/1.2.3.4/udp/5', '/dnsaddr/example.org', '/ip4/1.2.3.4/tcp/1/wss']) {
@@ -212,9 +212,8 @@ describe('net / host', () => {
   })
 
   it('opens a stream to a peer it has to dial first, past an address that leads nowhere', async test => {
-    const [a, b, gone] = [await startHost(test), await startHost(test), await startHost(test)]
-    const nowhere = firstAddress(gone).replace(gone.id, b.id)
-    await gone.stop()
+    const [a, b] = [await startHost(test), await startHost(test)]
+    const nowhere = `/ip4/127.0.0.1/tcp/${await freePort()}/p2p/${b.id}`
     b.handle(PROTOCOLS.stage, stream => stream.close())
     await failsWith('NET_PEER_UNKNOWN', a.open(b.id, PROTOCOLS.stage))
     const stream = await a.open(b.id, PROTOCOLS.stage, { addresses: [nowhere, firstAddress(b)] })
@@ -257,15 +256,15 @@ describe('net / host', () => {
   it('comes back to a kept peer after its restart', async test => {
     const identity = await createNodeIdentity(systemRandom)
     const a = await startHost(test, { secret: 's' })
-    const first = await startHost(test, { secret: 's', identity })
+    const listen = [`/ip4/127.0.0.1/tcp/${await freePort()}`]
+    const first = await startHost(test, { secret: 's', identity, listen })
     const address = firstAddress(first)
     a.keepConnected([address])
     await hasPeers(a, [first.id])
     const left = nextEvent(a, event => event.kind === 'left')
     await first.stop()
     await left
-    // The port was the system's choice the first time; it is free again.
-    const again = await startHost(test, { secret: 's', identity, listen: [address.split('/p2p')[0] ?? ''] })
+    const again = await startHost(test, { secret: 's', identity, listen })
     assert.equal(again.id, first.id)
     await hasPeers(a, [again.id])
   })

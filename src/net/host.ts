@@ -59,6 +59,7 @@ export class Libp2pHost implements Host {
   readonly relay: Relay
   readonly #deps: HostParts
   readonly #options: HostOptions
+  readonly #meets: boolean
   readonly #paths = new Paths()
   readonly #table: PeerTable
   readonly #life: Connections<Session>
@@ -78,6 +79,7 @@ export class Libp2pHost implements Host {
   constructor(deps: HostParts, options: HostOptions) {
     this.#deps = deps
     this.#options = options
+    this.#meets = options.meet ?? options.secret !== undefined
     this.id = deps.node.libp2p.peerId.toString()
     const { settings } = deps
     this.#life = new Connections(
@@ -208,6 +210,10 @@ export class Libp2pHost implements Host {
     return this.#table.peers()
   }
 
+  isSomebodyComing(): boolean {
+    return this.#connector.isDialling || this.#acquaintances.isMeeting || this.#life.isConnecting
+  }
+
   onPeer(listener: (event: PeerEvent) => void): () => void {
     return this.#table.onPeer(listener)
   }
@@ -319,13 +325,8 @@ export class Libp2pHost implements Host {
     onEnded: (session, ended) => this.#onEnded(session, ended),
   }
 
-  get #meets(): boolean {
-    return this.#options.meet ?? this.#options.secret !== undefined
-  }
-
   #onFault(session: Session, reason: RefusalReason): void {
-    const { peer } = session
-    this.#deps.memory.audit.record(AUDITED_FAULTS[reason] ?? 'refused', { peer, reason })
+    this.#deps.memory.audit.record(AUDITED_FAULTS[reason] ?? 'refused', { peer: session.peer, reason })
     this.#deps.guard.fault(subjectsOf(session), reason)
   }
 
@@ -476,7 +477,7 @@ export class Libp2pHost implements Host {
         serves: protocol => this.#streams.serves(protocol),
         onStream: (stream, session, from) => void this.#streams.serve(stream, session, from),
       },
-      { hosts: this.#addresses.hosts, port: this.#options.planePort },
+      { hosts: this.#addresses.hosts, taken: this.#addresses.ports, port: this.#options.planePort },
     )
   }
 

@@ -51,11 +51,14 @@ describe('net / introductions', () => {
   it('gives a newcomer the time to dial us, and then does not dial it', () => {
     const { clock, here, dialled, introductions } = setUp()
     const [first, second] = IDS
+    assert.equal(introductions.hasWaiting, false)
     introductions.add(known(first, second), { isNews: true })
     assert.deepEqual(dialled(), [])
+    assert.equal(introductions.hasWaiting, true)
     here.add(first ?? '')
     clock.advance(2 * INTRODUCTION_WAIT_MS)
     assert.deepEqual(dialled(), [second])
+    assert.equal(introductions.hasWaiting, false)
   })
 
   it('leaves alone who rests, and dials it again when it is told of it later', async () => {

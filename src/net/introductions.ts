@@ -52,6 +52,10 @@ export class Introductions {
       })
   }
 
+  get hasWaiting(): boolean {
+    return this.#waiting.size > 0
+  }
+
   /** Forgets everybody: nothing more is dialled. */
   clear(): void {
     this.#timer?.()

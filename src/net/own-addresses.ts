@@ -19,7 +19,8 @@ export class OwnAddresses {
   readonly #deps: OwnAddressesDeps
   /** Hosts of the addresses that were asked for. */
   readonly hosts: readonly string[]
-
+  /** Ports of TCP that were asked for. */
+  readonly ports: ReadonlySet<number>
   #external: readonly string[] = []
 
   /** @param listen the addresses that were asked for */
@@ -27,6 +28,8 @@ export class OwnAddresses {
     this.#deps = deps
     const addresses = listen.map(decodeAddress).filter(address => address !== undefined)
     this.hosts = [...new Set(addresses.map(({ host }) => host))]
+    const components = addresses.flatMap(({ target }) => target.getComponents())
+    this.ports = new Set(components.filter(({ name }) => name === 'tcp').map(({ value }) => Number(value)))
   }
 
   /** All of them, as multiaddrs that end in our peer id. */

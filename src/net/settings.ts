@@ -22,6 +22,7 @@ import {
   PING_INTERVAL_MS,
   PING_TIMEOUT_MS,
   PINGS_FAILED_MAX,
+  PLANE_CONNECT_MS_MAX,
   STREAM_WINDOW_BYTES_MAX,
   STREAM_WRITE_BYTES_MAX,
   STREAMS_PER_CONNECTION_MAX,
@@ -84,6 +85,12 @@ export const SETTINGS = {
     min: 500,
     max: MINUTE_MS,
     why: 'from asking for a stream to having it',
+  },
+  planeTimeoutMs: {
+    default: PLANE_CONNECT_MS_MAX,
+    min: 100,
+    max: MINUTE_MS,
+    why: 'from the first packet to a stream of the data plane; then the stream goes over the connection of the session',
   },
   closeTimeoutMs: {
     default: CLOSE_TIMEOUT_MS,

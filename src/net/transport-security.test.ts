@@ -7,7 +7,7 @@ import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { noise } from '@libp2p/noise'
 import { tls } from '@libp2p/tls'
 import type { Libp2p } from 'libp2p'
-import { systemRandom } from '#base'
+import { ManualClock, systemClock, systemRandom } from '#base'
 import { generateNodeKey, type NodePrivateKey } from '#crypto'
 import {
   countingTls,
@@ -18,6 +18,7 @@ import {
 } from '../../test/support/forged-tls.ts'
 import { firstAddress, hasPeers, startHost, within } from '../../test/support/net-hosts.ts'
 import { parseAddress } from './address.ts'
+import { ADMISSION_TIMEOUT_MS } from './limits.ts'
 import type { Host } from './types.ts'
 
 type Cleaner = Parameters<typeof startHost>[0]
@@ -126,18 +127,26 @@ describe('net / who is let in', () => {
     let bytes = 0
     let streams = 0
     const gone = Promise.withResolvers<void>()
-    const onBytes = (count: number): void => void (bytes += count)
+    const heard = Promise.withResolvers<void>()
+    const onBytes = (count: number): void => {
+      bytes += count
+      if (bytes > 0) heard.resolve()
+    }
     const other = await forger(test, countingTls({ onBytes, onGone: () => gone.resolve() }))
     await other.handle('/koinon/control/1', () => void streams++)
     const wanted = (await startHost(test)).id
-    const host = await startHost(test, { settings: { admissionTimeoutMs: 500 } })
+    const clock = new ManualClock(systemClock.now())
+    const host = await startHost(test, { clock })
     const address = addressOf(other).replace(other.peerId.toString(), wanted)
     await assert.rejects(host.connect(address), { code: 'NET_WRONG_PEER' })
     await within('the end', gone.promise)
     assert.deepEqual([bytes, streams], [0, 0])
     // With the right id the same node hears of us: the counters count.
-    await assert.rejects(host.connect(addressOf(other)))
-    assert.ok(bytes > 0)
+    const answered = assert.rejects(host.connect(addressOf(other)))
+    await within('the first bytes', heard.promise)
+    // Nobody there answers. That ends when its time is up, and not before the bytes have come.
+    clock.advance(ADMISSION_TIMEOUT_MS)
+    await within('the end of the attempt', answered)
   })
 
   it('says no more than the name of its encryption to what is no node', async test => {

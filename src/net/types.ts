@@ -206,6 +206,8 @@ export interface Host {
   /** Serves a protocol to connections that do not speak ours: a peer that opens such a stream first is a guest. */
   handleGuests(protocol: ProtocolId, handler: (stream: ByteStream) => void | Promise<void>): void
   peers(): readonly Peer[]
+  /** Whether somebody is being dialled, or admitted, or was told of and is yet to be dialled: there may be a peer more soon. */
+  isSomebodyComing(): boolean
   /** At most `LISTENERS_MAX` listen to each kind of event. @returns how to stop listening */
   onPeer(listener: (event: PeerEvent) => void): () => void
   /** Hears of every change in the life of every connection. */

@@ -75,8 +75,7 @@ export async function createNetwork(deps: NetworkDeps): Promise<Network> {
   const routes = (): ReturnType<ConstructorParameters<typeof SwarmView>[0]['routes']> =>
     late.offered?.pipeline.entry.generations().map(({ route }) => route ?? []) ?? []
   const view = new SwarmView({ host, ownOffer, routes })
-  const isSomebodyComing = (): boolean => host.network().connections.some(({ state }) => state === 'connecting')
-  const watch = new PeerWatch(deps.clock, host, isSomebodyComing)
+  const watch = new PeerWatch(deps.clock, host)
   return { host, guard, swarmKad, late, penalties, capabilities, view, watch, offers, ownOffer, found }
 }
 

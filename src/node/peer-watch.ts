@@ -6,13 +6,12 @@ export type WatchOptions = { readonly what: string; readonly timeoutMs: number; 
 
 export class PeerWatch {
   readonly #clock: Clock
-  readonly #isSomebodyComing: () => boolean
+  readonly #host: Pick<Host, 'isSomebodyComing'>
   readonly #listeners = new Set<() => void>()
 
-  /** @param isSomebodyComing whether a connection is being made now that may bring a peer */
-  constructor(clock: Clock, host: Pick<Host, 'onPeer'>, isSomebodyComing: () => boolean) {
+  constructor(clock: Clock, host: Pick<Host, 'isSomebodyComing' | 'onPeer'>) {
     this.#clock = clock
-    this.#isSomebodyComing = isSomebodyComing
+    this.#host = host
     host.onPeer(() => {
       for (const listener of this.#listeners) listener()
     })
@@ -36,7 +35,7 @@ export class PeerWatch {
   }
 
   /**
-   * Resolves once nothing happened for `quietMs`, and nobody is just coming: on a busy machine a handshake may take longer.
+   * Resolves once nothing happened for `quietMs`, and nobody is just coming: on a busy machine a dial may take longer.
    * @throws TimeoutError, the signal's reason
    */
   quiet(quietMs: number, options: WatchOptions): Promise<void> {
@@ -46,7 +45,7 @@ export class PeerWatch {
       const restart = (): void => {
         cancel()
         if (signal.aborted) done.resolve()
-        else cancel = this.#clock.after(quietMs, () => (this.#isSomebodyComing() ? restart() : done.resolve()))
+        else cancel = this.#clock.after(quietMs, () => (this.#host.isSomebodyComing() ? restart() : done.resolve()))
       }
       this.#listeners.add(restart)
       signal.addEventListener('abort', restart, { once: true })

@@ -68,7 +68,7 @@ class Seat {
       this.#listener = listener
       return () => undefined
     }
-    this.watch = new PeerWatch(this.clock, { onPeer }, () => this.isSomebodyComing)
+    this.watch = new PeerWatch(this.clock, { onPeer, isSomebodyComing: () => this.isSomebodyComing })
   }
 
   see(id: string, theirs: NodeOffer): void {

@@ -49,19 +49,27 @@ export async function sendGarbage(
   { random, hello, rounds }: { readonly random: Random; readonly hello: Uint8Array; readonly rounds: number },
 ): Promise<void> {
   for (let round = 0; round < rounds; round++) {
-    const ends = Array.from({ length: 8 }, async () => {
+    // Drawn before anything is sent: the seed says who sends what, whoever is connected first.
+    const drawn = Array.from({ length: 8 }, () => drawGarbage(random, hello))
+    const ends = drawn.map(async ({ part, rest, how }) => {
       const socket = connect({ port, host: '127.0.0.1' })
       const closed = closeOf(socket.resume())
       await once(socket, 'connect')
-      const bytes = random.uint32() % 2 === 0 ? random.bytes(1 + (random.uint32() % 600)) : hello.slice()
-      if (random.uint32() % 2 === 0) bytes.set([random.uint32() & 0xff], random.uint32() % bytes.byteLength)
-      const part = bytes.subarray(0, random.uint32() % (bytes.byteLength + 1))
-      const how = random.uint32() % 3
-      if (how === 0) socket.end(part)
-      else if (how === 1) socket.write(part, () => socket.resetAndDestroy())
-      else socket.write(part, () => socket.end(random.bytes(64)))
+      if (how === 'end') socket.end(part)
+      else if (how === 'reset') socket.write(part, () => socket.resetAndDestroy())
+      else socket.write(part, () => socket.end(rest))
       await closed
     })
     await within('their ends', Promise.all(ends))
   }
+}
+
+type Garbage = { readonly part: Uint8Array; readonly rest: Uint8Array; readonly how: 'end' | 'reset' | 'go on' }
+
+function drawGarbage(random: Random, hello: Uint8Array): Garbage {
+  const bytes = random.uint32() % 2 === 0 ? random.bytes(1 + (random.uint32() % 600)) : hello.slice()
+  if (random.uint32() % 2 === 0) bytes.set([random.uint32() & 0xff], random.uint32() % bytes.byteLength)
+  const part = bytes.subarray(0, random.uint32() % (bytes.byteLength + 1))
+  const how = (['end', 'reset', 'go on'] as const)[random.uint32() % 3] ?? 'end'
+  return { part, rest: random.bytes(64), how }
 }

@@ -5,6 +5,8 @@ import { once } from 'node:events'
 export type UdpForwarder = {
   /** Where the client sends to. */
   readonly port: number
+  /** Resolves when the server has been sent something. */
+  readonly used: Promise<void>
   /** From now on the server sees another port, as after a NAT forgot the old one. */
   rebind(): Promise<void>
   /** Nothing comes back from the server any more. */
@@ -27,16 +29,18 @@ export async function startUdpForwarder(test: Cleaner, serverPort: number): Prom
     })
     return socket
   }
+  const used = Promise.withResolvers<void>()
   let outside = await open()
   inside.on('message', (bytes, { port }) => {
     client = port
-    outside.send(bytes, serverPort, '127.0.0.1')
+    outside.send(bytes, serverPort, '127.0.0.1', () => used.resolve())
   })
   test.after(async () => {
     for (const socket of sockets) socket.close()
   })
   return {
     port: inside.address().port,
+    used: used.promise,
     rebind: async () => {
       const before = outside
       outside = await open()

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { type ByteStream, concatBytes, type Random, seededRandom, StreamError, systemRandom } from '#base'
 import { CarriedWorld } from '../../../test/support/carried-world.ts'
+import { resting } from '../errors.ts'
 import { CARRIED_WINDOW_BYTES_MAX, CARRIED_WINDOW_MS } from '../limits.ts'
 import { refusalError } from '../refusals.ts'
 
@@ -284,6 +285,25 @@ describe('net / carried streams', () => {
       assert.ok(isFinal ? passedMs === 0 : passedMs < CARRIED_WINDOW_MS / 2, `${passedMs} ms`)
       assert.equal((end.error as { code?: string }).code, isFinal ? 'STREAM_RESET' : 'STREAM_LOST')
       await world.run(() => world.gone.length === 2)
+    }
+  })
+
+  it('are lost as soon where the peer is left alone after some dials that were refused', async () => {
+    const refused = Object.assign(new Error('refused'), { code: 'ECONNREFUSED' })
+    for (const isRefused of [true, false]) {
+      const world = new CarriedWorld(seededRandom(1))
+      const near = await world.open()
+      await world.run(() => world.accepted.length > 0)
+      const end = reading(near)
+      // What the circuit breaker of the peer makes of it: one side dials, the other waits its turn.
+      const failure = new Error('a dial failed', isRefused ? { cause: refused } : {})
+      world.onDial = () => (world.dials <= 5 ? failure : resting('b', 30_000))
+      const before = world.clock.monotonic()
+      world.part()
+      await world.run(() => end.isDone)
+      const passedMs = world.clock.monotonic() - before
+      assert.equal(passedMs < CARRIED_WINDOW_MS / 2, isRefused, `${passedMs} ms`)
+      assert.equal((end.error as { code?: string }).code, 'STREAM_LOST')
     }
   })
 

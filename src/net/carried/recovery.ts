@@ -87,7 +87,9 @@ export class Recovery<S> {
       if (session === undefined) {
         const outcome = await this.#dial()
         if (outcome === 'here') continue
-        refusedSince = outcome === 'refused' ? (refusedSince ?? clock.monotonic()) : undefined
+        if (outcome === 'refused') refusedSince ??= clock.monotonic()
+        // That nobody was dialled, since it was refused so often, does not mean that it would be heard now.
+        else if (outcome !== 'resting') refusedSince = undefined
         const isOver = refusedSince !== undefined && clock.monotonic() - refusedSince >= CARRIED_REFUSED_MS
         if (isOver) this.#failAll('the connection was lost, and nothing answers where the peer was')
         if (outcome === 'unwanted') this.#failAll('the connection was lost, and the peer wants no other')
@@ -109,7 +111,7 @@ export class Recovery<S> {
     this.#waitMs = Math.min(CARRIED_RETRY_MS_MAX, this.#waitMs * 2)
   }
 
-  async #dial(): Promise<'here' | 'failed' | 'refused' | 'unwanted'> {
+  async #dial(): Promise<'here' | 'failed' | 'refused' | 'resting' | 'unwanted'> {
     const { peer } = this.#options
     const { signal } = this.#alarm
     try {
@@ -118,6 +120,7 @@ export class Recovery<S> {
     } catch (error) {
       if (this.#deps.sessionOf(peer) !== undefined) return 'here'
       if (isRefusal(error)) return 'unwanted'
+      if (codeOf(error) === 'NET_PEER_RESTING') return 'resting'
       return isRefused(error) ? 'refused' : 'failed'
     }
   }

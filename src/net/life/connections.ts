@@ -156,6 +156,11 @@ export class Connections<C extends Living = Living> {
     })
   }
 
+  /** Whether somebody is being admitted. */
+  get isConnecting(): boolean {
+    return [...this.#entries.values()].some(({ life }) => life.state === 'connecting')
+  }
+
   stateOf(connection: C): ConnectionState {
     return this.#entries.get(connection)?.life.state ?? 'closed'
   }

@@ -1,11 +1,10 @@
 /** How the connections of real hosts live and end. */
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
 import { describe, it } from 'node:test'
 import { type ByteStream, ManualClock, systemClock, systemRandom } from '#base'
 import { createNodeIdentity } from '#identity'
 import { PROTOCOLS } from '#wire'
+import { freePort } from '../../../test/support/free-port.ts'
 import { firstAddress, hasPeers, nextEvent, startHost, within } from '../../../test/support/net-hosts.ts'
 import { BREAKER_FAILURES, BREAKER_WAIT_MS_MAX, IDLE_LIMIT_MS, SWEEP_PERIOD_MS } from '../limits.ts'
 import type { Host, LostPeer } from '../types.ts'
@@ -33,11 +32,7 @@ function eventsOf(host: Host): { readonly events: ConnectionEvent[]; readonly cl
 
 /** A peer that is known by its id and by an address where nobody listens. */
 async function nobody(): Promise<{ readonly peer: string; readonly address: string; readonly port: number }> {
-  const unused = createServer().listen(0, '127.0.0.1')
-  await once(unused, 'listening')
-  const { port } = unused.address() as AddressInfo
-  unused.close()
-  await once(unused, 'close')
+  const port = await freePort()
   const { peer } = await createNodeIdentity(systemRandom)
   return { peer, address: `/ip4/127.0.0.1/tcp/${port}/p2p/${peer}`, port }
 }

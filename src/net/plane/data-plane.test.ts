@@ -4,14 +4,24 @@ import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { test, type TestContext } from 'node:test'
 import { createServer as createTlsServer } from 'node:tls'
-import { type ByteStream, concatBytes, seededRandom, silentLogger, systemClock, systemRandom } from '#base'
+import {
+  type ByteStream,
+  type Clock,
+  concatBytes,
+  ManualClock,
+  seededRandom,
+  silentLogger,
+  systemClock,
+  systemRandom,
+} from '#base'
 import { encodePlaneIdentity, type SecureSession } from '#protocol'
 import { closeOf, dialPlane, firstFlight, sendGarbage } from '../../../test/support/plane-garbage.ts'
+import { freePort } from '../../../test/support/free-port.ts'
 import { createSessionPair } from '../../../test/support/session-pair.ts'
 import { within } from '../../../test/support/net-hosts.ts'
 import { HANDSHAKES_PER_ADDRESS_MAX } from '../limits.ts'
 import type { Session } from '../session.ts'
-import { DEFAULT_SETTINGS } from '../settings.ts'
+import { DEFAULT_SETTINGS, type NetSettings } from '../settings.ts'
 import { SELF_SIGNED } from '../../../test/support/self-signed.ts'
 import { DataPlane } from './data-plane.ts'
 
@@ -58,21 +68,47 @@ async function serve(t: TestContext): Promise<Ends> {
 function planeOf(options: {
   readonly sessions: readonly Session[]
   readonly onStream?: (stream: ByteStream) => void
+  readonly avoids?: (port: number) => boolean
+  readonly clock?: Clock
+  readonly settings?: Partial<NetSettings>
 }): DataPlane {
-  const { sessions, onStream = () => assert.fail('nobody opens a stream here') } = options
+  const { sessions, onStream = () => assert.fail('nobody opens a stream here'), avoids = () => false } = options
   return new DataPlane(
     {
-      clock: systemClock,
+      clock: options.clock ?? systemClock,
       random: systemRandom,
       log: silentLogger,
-      settings: DEFAULT_SETTINGS,
+      settings: { ...DEFAULT_SETTINGS, ...options.settings },
       sessions: () => sessions,
       refuses: () => false,
       serves: protocol => protocol === PROTOCOL,
       onStream,
     },
-    { hosts: ['127.0.0.1'], port: 0 },
+    { hosts: ['127.0.0.1'], port: 0, avoids },
   )
+}
+
+/** The port of a relay that lets what two sockets say first go on at once, and only when it has come from both. */
+async function relayOfTwo(t: TestContext, port: number): Promise<number> {
+  const flights: (readonly [from: Socket, bytes: Uint8Array])[] = []
+  const relay = createServer(socket => {
+    socket.on('error', () => undefined)
+    socket.once('data', bytes => {
+      flights.push([socket.pause(), bytes])
+      if (flights.length === 2) for (const flight of flights) passOn(...flight)
+    })
+  })
+  const passOn = (socket: Socket, bytes: Uint8Array): void => {
+    const onward = connect({ port, host: '127.0.0.1' })
+    onward.write(bytes)
+    void closeOf(onward).then(() => socket.destroy())
+    socket.once('close', () => onward.destroy())
+    socket.pipe(onward).pipe(socket)
+  }
+  relay.listen(0, '127.0.0.1')
+  await once(relay, 'listening')
+  t.after(() => relay.close())
+  return (relay.address() as AddressInfo).port
 }
 
 type Target = Parameters<typeof dialPlane>[2]
@@ -101,7 +137,8 @@ test('a number is good for one connection, also for two at once', async t => {
   const { port, ours, streams } = await serve(t)
   const { identity, key } = ours.openPlane()
   const target = { identity: encodePlaneIdentity(identity), key }
-  const sockets = await Promise.all([dialPlane(port, ours, target), dialPlane(port, ours, target)])
+  const relay = await relayOfTwo(t, port)
+  const sockets = await within('both', Promise.all([1, 2].map(() => dialPlane(relay, ours, target))))
   // Both know the key, but only the first is taken; the other one finds its socket closed.
   await within('the end of one', Promise.race(sockets.map(socket => closeOf(socket.resume()))))
   assert.equal(streams.length, 1)
@@ -168,13 +205,40 @@ test('garbage, halves of handshakes, and ends at any moment leave the server as 
   socket.destroy()
 })
 
+test('any port will do, except those that the host is to have', async t => {
+  const given: number[] = []
+  const plane = planeOf({ sessions: [], avoids: port => given.push(port) <= 3 })
+  await plane.start()
+  t.after(() => plane.stop())
+  assert.equal(given.length, 4)
+  assert.equal(plane.port, given[3])
+  assert.equal(new Set(given).size, 4)
+})
+
+test('a peer that takes the socket and says nothing gets as long as the settings say', async t => {
+  const taken = Promise.withResolvers<Socket>()
+  const silent = createServer(socket => taken.resolve(socket.on('error', () => undefined))).listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  t.after(() => silent.close())
+  const clock = new ManualClock()
+  const plane = planeOf({ sessions: [], clock, settings: { planeTimeoutMs: 7_000 } })
+  t.after(() => plane.stop())
+  const { port } = silent.address() as AddressInfo
+  const session = sessionWith(createSessionPair().dialler)
+  let isOver = false
+  const opening = plane.open(session, { protocol: PROTOCOL, port, offered: [] }).finally(() => (isOver = true))
+  const socket = await within('the socket', taken.promise)
+  clock.advance(6_999)
+  await new Promise(resolve => setImmediate(resolve))
+  assert.equal(isOver, false)
+  clock.advance(1)
+  assert.equal(await within('the end', opening), undefined)
+  socket.destroy()
+})
+
 test('a peer that cannot be reached there is left alone for a while', async t => {
   const { dialler, listener } = createSessionPair()
-  const closed = createServer().listen(0, '127.0.0.1')
-  await once(closed, 'listening')
-  const { port } = closed.address() as AddressInfo
-  closed.close()
-  await once(closed, 'close')
+  const port = await freePort()
   const plane = planeOf({ sessions: [] })
   t.after(() => plane.stop())
   const [session, other] = [sessionWith(dialler), sessionWith(listener)]

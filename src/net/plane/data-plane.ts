@@ -9,7 +9,7 @@
 import { once } from 'node:events'
 import { createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
-import { type ByteStream, type Clock, type Logger, messageOf, type Random, withDeadline } from '#base'
+import { assert, type ByteStream, type Clock, type Logger, messageOf, type Random, withDeadline } from '#base'
 import { decodePlaneIdentity, encodePlaneIdentity, type PlaneIdentity } from '#protocol'
 import { decodeAddress } from '../address.ts'
 import { NetError } from '../errors.ts'
@@ -17,7 +17,6 @@ import { Breakers } from '../life/breakers.ts'
 import {
   HANDSHAKES_MAX,
   PLANE_BACKLOG,
-  PLANE_CONNECT_MS_MAX,
   PLANE_RETRY_MS_MAX,
   PLANE_RETRY_MS_MIN,
   STREAMS_PER_CONNECTION_MAX,
@@ -32,7 +31,7 @@ export type DataPlaneDeps = {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
-  readonly settings: PlaneStreamSettings & Pick<NetSettings, 'admissionTimeoutMs'>
+  readonly settings: PlaneStreamSettings & Pick<NetSettings, 'admissionTimeoutMs' | 'planeTimeoutMs'>
   readonly sessions: () => Iterable<Session>
   /** Whether a socket from this multiaddr is closed before anything is said. */
   readonly refuses: (from: string) => boolean
@@ -46,6 +45,8 @@ export type DataPlaneOptions = {
   readonly hosts: readonly string[]
   /** The same at all of them. 0: any that is free. */
   readonly port: number
+  /** Ports that others of this process will want: none of these where any would do. @default none */
+  readonly avoids?: (port: number) => boolean
 }
 
 export type PlaneOpenOptions = {
@@ -92,12 +93,10 @@ export class DataPlane {
   /** @throws NetError NET_LISTEN_FAILED where a port that was asked for cannot be had */
   async start(): Promise<void> {
     for (const host of this.#options.hosts) {
-      const server = this.#createServer()
-      server.listen({ host, port: this.#port ?? this.#options.port, backlog: PLANE_BACKLOG })
+      let server: Server
       try {
-        await once(server, 'listening')
+        server = await this.#listen(host, this.#port ?? this.#options.port)
       } catch (error) {
-        server.close()
         if (this.#options.port === 0) {
           this.#deps.log.warn('the data plane does without an address', { error: messageOf(error) })
           continue
@@ -108,8 +107,25 @@ export class DataPlane {
         })
       }
       this.#servers.push(server)
-      const bound = server.address()
-      if (typeof bound === 'object' && bound !== null) this.#port = bound.port
+      this.#port = portOf(server)
+    }
+  }
+
+  /** Where the system chooses a port that is to be avoided, that one is held until it has chosen another. */
+  async #listen(host: string, port: number): Promise<Server> {
+    const server = this.#createServer()
+    server.listen({ host, port, backlog: PLANE_BACKLOG })
+    try {
+      await once(server, 'listening')
+      if (port !== 0 || this.#options.avoids?.(portOf(server)) !== true) return server
+    } catch (error) {
+      server.close()
+      throw error
+    }
+    try {
+      return await this.#listen(host, port)
+    } finally {
+      server.close()
     }
   }
 
@@ -127,6 +143,7 @@ export class DataPlane {
    */
   async open(session: Session, options: PlaneOpenOptions): Promise<ByteStream | undefined> {
     const { protocol, port, offered, signal } = options
+    const { settings } = this.#deps
     const { peer, path, connection, secure } = session
     // Elsewhere the other end of the connection is not the peer, or a NAT that maps no port of the data plane.
     if (path.kind !== 'direct') return undefined
@@ -137,7 +154,7 @@ export class DataPlane {
     const cancel = signal === undefined ? {} : { signal }
     const { identity, key } = secure.openPlane()
     const target = { host, port, identity: encodePlaneIdentity(identity), key, protocol }
-    const deadline = { what: 'opening a stream of the data plane', timeoutMs: PLANE_CONNECT_MS_MAX, ...cancel }
+    const deadline = { what: 'opening a stream of the data plane', timeoutMs: settings.planeTimeoutMs, ...cancel }
     try {
       const socket = await withDeadline(this.#deps.clock, deadline, signal => dial({ ...target, signal }))
       this.#breakers.succeeded(peer)
@@ -247,6 +264,12 @@ export class DataPlane {
     this.#breakers.failed(peer)
     this.#deps.log.info('a peer has no data plane for us; streams go over libp2p', { peer, error: messageOf(error) })
   }
+}
+
+function portOf(server: Server): number {
+  const bound = server.address()
+  assert(typeof bound === 'object' && bound !== null, 'a server that listens has a port')
+  return bound.port
 }
 
 /** The alert of RFC 7301, 3.2, as OpenSSL calls it. */

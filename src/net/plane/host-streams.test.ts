@@ -3,8 +3,9 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { describe, it } from 'node:test'
-import type { ByteStream } from '#base'
+import { type ByteStream, ManualClock, systemClock } from '#base'
 import { PROTOCOLS } from '#wire'
+import { freePort } from '../../../test/support/free-port.ts'
 import { firstAddress, offerOf, startHost, within } from '../../../test/support/net-hosts.ts'
 import type { Host } from '../types.ts'
 
@@ -20,11 +21,14 @@ async function answerOf(stream: ByteStream): Promise<number[]> {
   return [...(value ?? [])]
 }
 
+/** For hosts whose data plane is given all the time that it takes. */
+const unhurried = () => ({ clock: new ManualClock(systemClock.now()) })
+
 const streamsOf = (host: Host): unknown => host.peers()[0]?.streams
 
 describe('net / streams of a host', () => {
   it('go over the data plane, and both sides count them', async test => {
-    const [a, b] = [await startHost(test), await startHost(test)]
+    const [a, b] = [await startHost(test, unhurried()), await startHost(test, unhurried())]
     for (const host of [a, b]) host.handle(PROTOCOLS.stage, echo)
     await a.connect(firstAddress(b))
     const there = await a.open(b.id, PROTOCOLS.stage)
@@ -34,10 +38,7 @@ describe('net / streams of a host', () => {
   })
 
   it('go over libp2p to a peer that has no data plane, or cannot be reached there', async test => {
-    const unused = createServer().listen(0, '127.0.0.1')
-    await once(unused, 'listening')
-    const planePort = (unused.address() as AddressInfo).port
-    unused.close()
+    const planePort = await freePort()
     for (const offer of [offerOf('none'), { ...offerOf('closed'), planePort }]) {
       const a = await startHost(test)
       const b = await startHost(test, { planePort: 'off', offer })
@@ -49,7 +50,7 @@ describe('net / streams of a host', () => {
   })
 
   it('go on over the data plane after one for a protocol that the peer does not serve', async test => {
-    const [a, b] = [await startHost(test), await startHost(test)]
+    const [a, b] = [await startHost(test, unhurried()), await startHost(test, unhurried())]
     b.handle(PROTOCOLS.stage, echo)
     await a.connect(firstAddress(b))
     await assert.rejects(a.open(b.id, PROTOCOLS.bulk), { code: 'NET_PROTOCOL_REFUSED' })

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { after, describe, it } from 'node:test'
 import { systemClock, systemRandom } from '#base'
+import { freePort } from '../../../test/support/free-port.ts'
 import { type OpenOptions, openPunched } from './tcp-open.ts'
 
 const HOST = '127.0.0.1'
@@ -13,16 +14,6 @@ const servers: Server[] = []
 after(() => {
   for (const server of servers) server.close()
 })
-
-/** A port of the system's choice that nobody listens at. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, HOST)
-  await once(server, 'listening')
-  const port = portOf(server)
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 function portOf(server: Server): number {
   const address = server.address()
