@@ -11,6 +11,7 @@ export { type FileSource, type FileStamp, openFileSource } from './file-source.t
 export type { KnownPeerRow, KnownPeerStore } from './known-peers.ts'
 export { createKeyStore, type KeyStore } from './key-file.ts'
 export type { KnownModel, ManifestStore, ModelChoices, TriedParts } from './manifests.ts'
+export { lockHolder } from './lock.ts'
 export type { ModelIdCache } from './model-id-cache.ts'
 export type { OwnHandovers } from './own-handovers.ts'
 export type { PeerKeys } from './peer-key-store.ts'

@@ -24,7 +24,7 @@ export function lockDataDir(directory: string): () => void {
   } catch (error) {
     database.close()
     if (!isBusy(error)) throw unusable(directory, error)
-    const pid = readPid(pidFile)
+    const pid = lockHolder(directory)
     throw new StorageError(
       { code: 'STORAGE_LOCKED', path: directory, pid },
       `another node${pid === 0 ? '' : ` (process ${pid})`} uses the data directory ${directory}: stop it, or give this one another --data-dir`,
@@ -56,9 +56,13 @@ function isBusy(error: unknown): boolean {
   return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === SQLITE_BUSY
 }
 
-function readPid(pidFile: string): number {
+/**
+ * The process that has the lock of a data directory, by the id that it goes by itself; 0: nobody. One that was killed
+ * still stands there.
+ */
+export function lockHolder(directory: string): number {
   try {
-    const pid = Number(readFileSync(pidFile, 'utf8').slice(0, 20).trim())
+    const pid = Number(readFileSync(join(directory, 'node.pid'), 'utf8').slice(0, 20).trim())
     return Number.isSafeInteger(pid) ? pid : 0
   } catch {
     return 0 // The holder has not written it yet, or has just removed it: the lock is what counts.
