@@ -12,6 +12,7 @@ import { createStockPeers, type StockPeers } from '../src/swarm/bittorrent/stock
 import type { WireFault } from '../src/swarm/wire/errors.ts'
 import { isFault } from '../src/swarm/wire/faults.ts'
 import type { PeerSession } from '../src/swarm/wire/types.ts'
+import { until } from '../tools/swarm.ts'
 import { LIBTORRENT_SKIP } from './support/libtorrent-dht.ts'
 import { LibtorrentPeer } from './support/libtorrent-swarm.ts'
 import { fetchHashes, fetchPiece, Listener, seed } from './support/plain-transfer.ts'
@@ -126,7 +127,15 @@ test('we download chosen pieces from libtorrent, with their hashes, and nothing 
       assert.equal(Buffer.compare(bytes, fixture.read(piece, 0, fixture.pieceBytes(piece))), 0)
       wantedBytes += bytes.byteLength
     }
-    assert.equal((await seeder.status())['uploaded'], wantedBytes)
+    // It counts what it has written, and may learn of that after we have read it.
+    const uploaded = await until(
+      async () => {
+        const bytes = Number((await seeder.status())['uploaded'])
+        return bytes >= wantedBytes ? bytes : undefined
+      },
+      { what: 'the count of what libtorrent gave', timeoutMs: 60_000 },
+    )
+    assert.equal(uploaded, wantedBytes)
     session.close()
   } finally {
     await peers.stop()

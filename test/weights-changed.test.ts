@@ -22,6 +22,7 @@ import {
   LAYERS,
   pull,
   refusedWith,
+  untilMet,
   writeWeightsModel,
 } from './support/weights-nodes.ts'
 
@@ -84,6 +85,7 @@ test('a file that was edited is not loaded, not sent, and another model when the
   assert.ok(puller)
   const node = await swarm.add({ layers: '0-4', args: ['--model', model.file, '--trust', puller.ready.peer] })
   assert.equal(node.ready.modelId, model.id)
+  await untilMet(puller, node)
   edit(model.file, model.bytes.byteLength - 5000)
 
   // Other layers: the file is looked at before it is read.
@@ -103,7 +105,7 @@ test('a file that was edited is not loaded, not sent, and another model when the
   const refused = assert.rejects(pulling)
   await until(async () => (/could not be read for a peer/.test(node.log()) ? true : undefined), {
     what: 'a piece that is refused',
-    timeoutMs: 20_000,
+    timeoutMs: 60_000,
   })
   ending.abort(new Error('it was refused'))
   await refused

@@ -10,7 +10,7 @@ import type { Host } from '#net'
 import { PROTOCOLS } from '#wire'
 import { acceptPieces } from '../src/swarm/wire/greeting.ts'
 import type { PeerSession, ReceivedMessage } from '../src/swarm/wire/types.ts'
-import { startSwarm } from '../tools/swarm.ts'
+import { startSwarm, until } from '../tools/swarm.ts'
 import { fullBlob } from './support/memory-blobs.ts'
 import { startHost, within } from './support/net-hosts.ts'
 import { startSwarm as serve } from './support/swarm-hosts.ts'
@@ -67,12 +67,9 @@ test(`four peers that do harm hold nothing up, nothing of theirs is stored, and 
   const file = await writeWeightsModel(t)
   const hashed = await hashSource(memorySource(file.bytes))
   const model: TestModel = { id: file.id, core: file.coreBytes, bytes: file.bytes, root: hashed.tree.root, hashed }
-  await using swarm = await startSwarm({
-    nodes: [{ layers: 'none', args: ['--model', file.file, '--upload-max', '12MiB/s'] }, KEEPER],
-    whole: false,
-  })
-  const [honest, puller] = swarm.nodes
-  assert.ok(honest && puller)
+  await using swarm = await startSwarm({ nodes: [KEEPER], whole: false })
+  const [puller] = swarm.nodes
+  assert.ok(puller)
   const [address] = puller.ready.addresses
   assert.ok(address)
   const [spoiler, garbler, silent, liar] = await Promise.all([1, 2, 3, 4].map(() => startHost(t)))
@@ -91,7 +88,18 @@ test(`four peers that do harm hold nothing up, nothing of theirs is stored, and 
     if (message.kind === 'hash-request') session.send({ ...message, kind: 'hash-reject' })
   })
   await Promise.all([spoiler, garbler, silent, liar].map(host => within('a connection', host.connect(address))))
-  const end = await pull(puller, { model: file.id })
+  const leftOut = (): RegExpExecArray[] => [...puller.log().matchAll(/left out party=(\S+) why=(\S+)/g)]
+  const isLeftOut = (host: Host, blame: string): boolean =>
+    leftOut().some(([, party, why]) => party === host.id && why === blame)
+  const pulling = pull(puller, { model: file.id })
+  // All may be here before they have done their harm, where somebody else gives it fast enough.
+  const bothAreFound = until(
+    async () => (isLeftOut(spoiler, 'bad-data') && isLeftOut(garbler, 'malformed')) || undefined,
+    { what: 'the blame for those who spoil', timeoutMs: 60_000 },
+  )
+  await Promise.race([bothAreFound, pulling.then(() => bothAreFound)])
+  const honest = await swarm.add({ layers: 'none', args: ['--model', file.file] })
+  const end = await pulling
   const names = new Map([
     [honest.ready.peer, 'honest'],
     [spoiler.id, 'spoiler'],
@@ -109,8 +117,7 @@ test(`four peers that do harm hold nothing up, nothing of theirs is stored, and 
   assert.equal(await verified(puller, file.id), file.bytes.byteLength)
   assert.ok(end.wastedBytes <= 4 * MIB, `${end.wastedBytes} bytes were of no use`)
 
-  const left = [...puller.log().matchAll(/left out party=(\S+) why=(\S+)/g)]
-  const guilty = left.map(([, party = '', why]) => `${names.get(party) ?? party}: ${why}`)
+  const guilty = leftOut().map(([, party = '', why]) => `${names.get(party) ?? party}: ${why}`)
   assert.ok(guilty.includes('spoiler: bad-data') && guilty.includes('garbler: malformed'), JSON.stringify(guilty))
   assert.deepEqual(
     guilty.filter(name => name.endsWith('bad-data')),

@@ -5,7 +5,15 @@ import { test } from 'node:test'
 import { startSwarm } from '../tools/swarm.ts'
 import { temporaryDir } from './support/command.ts'
 import { makeSmallDisk, smallDiskMissing } from './support/small-disk.ts'
-import { assertHasAll, KEEPER, pull, refusedWith, verified, writeWeightsModel } from './support/weights-nodes.ts'
+import {
+  assertHasAll,
+  KEEPER,
+  pull,
+  refusedWith,
+  untilMet,
+  verified,
+  writeWeightsModel,
+} from './support/weights-nodes.ts'
 
 const MIB = 2 ** 20
 
@@ -17,11 +25,13 @@ test('where the quota is full it is said so, and with a larger one the same pull
     whole: false,
   })
   const small = await swarm.add({ ...KEEPER, args: ['--data-dir', dataDir, '--storage-max', '10MiB'] })
+  await untilMet(small, swarm.nodes[0])
   await assert.rejects(pull(small, { model: model.id }), refusedWith('SWARM_DISK_FULL'))
   const held = (await small.client.weights.held()).find(({ id }) => id === model.id)?.heldBytes ?? 0
   assert.ok(held > 0 && held <= 10 * MIB, `${held} bytes are here`)
   assert.equal(await small.stop(), 0)
   const large = await swarm.add({ ...KEEPER, args: ['--data-dir', dataDir, '--storage-max', '100MiB'] })
+  await untilMet(large, swarm.nodes[0])
   const end = await pull(large, { model: model.id })
   assert.ok(end.hadBytes >= held && end.receivedBytes <= model.bytes.byteLength - held + 2 * MIB, JSON.stringify(end))
   assertHasAll(dataDir, model)
@@ -43,6 +53,7 @@ test('where the disk is full it is said so, the node lives on, and with more roo
   const args = ['--data-dir', join(disk.path, 'puller')]
   const inside = await swarm.add({ ...KEEPER, wrapper: disk.wrapper, args })
   const node = disk.from(inside)
+  await untilMet(node, swarm.nodes[0])
   const full = {
     ...refusedWith('SWARM_DISK_FULL'),
     message: /the disk or the quota is full: \d+ MiB are still to come; what is here stays/,

@@ -23,7 +23,7 @@ import {
   wantsColour,
 } from '#cli'
 import { GREEDY, type ModelSummary } from '#wire'
-import { startSwarm, type Swarm, type SwarmNode } from './swarm.ts'
+import { startSwarm, type Swarm, type SwarmNode, type SwarmOptions } from './swarm.ts'
 
 const NODES = 3
 const SECRET_BYTES = 32
@@ -65,9 +65,7 @@ async function run(once: string | undefined): Promise<number> {
   try {
     if (stderr.isTty) stderr.write(paint.dim(`Starting ${NODES} nodes …`))
     const startedAt = performance.now()
-    const api = `127.0.0.1:${await freePortFrom(API_PORT)}`
-    swarm = await startSwarm({
-      nodes: [{ layers: 'auto', api }, { layers: 'auto' }, { layers: 'auto' }],
+    swarm = await startAtFreePort({
       model: MODEL,
       secret: toHex(systemRandom.bytes(SECRET_BYTES)),
       isTemporary: true,
@@ -165,6 +163,20 @@ async function chat(client: LocalClient, model: ModelSummary): Promise<number> {
     },
     { model, answer: { sampling: GREEDY }, firstQuestion: FIRST_PROMPT },
   )
+}
+
+/** Another program may take the port before the node does: then the next one is tried. */
+async function startAtFreePort(options: Omit<SwarmOptions, 'nodes'>): Promise<Swarm> {
+  for (let first = API_PORT; ; ) {
+    const port = await freePortFrom(first)
+    const api = `127.0.0.1:${port}`
+    try {
+      return await startSwarm({ ...options, nodes: [{ layers: 'auto', api }, { layers: 'auto' }, { layers: 'auto' }] })
+    } catch (error) {
+      if (port === 0 || !/API_LISTEN_FAILED/.test(messageOf(error))) throw error
+      first = port + 1
+    }
+  }
 }
 
 /** The first port from here on that is free now. */

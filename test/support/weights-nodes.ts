@@ -9,7 +9,7 @@ import { createLocalClient, type LocalClient } from '#cli'
 import { type ModelCore, modelId, parseCore, readGguf, type Torrent, torrentOf } from '#formats'
 import { openFileSource } from '#storage'
 import type { PullEnd, PullRequest, TransferProgress } from '#wire'
-import type { NodeSpec } from '../../tools/swarm.ts'
+import { type NodeSpec, type SwarmNode, until } from '../../tools/swarm.ts'
 import { temporaryDir, type UpProcess } from './command.ts'
 import { writeRandomGguf } from './random-gguf.ts'
 
@@ -55,6 +55,15 @@ export async function readWeightsModel(file: string): Promise<WeightsModel> {
 }
 
 type Client = { readonly client: LocalClient }
+
+/** A node is ready before it has met anybody: where a pull is not about that, it begins later. */
+export async function untilMet({ client }: Client, other: Pick<SwarmNode, 'ready'> | undefined): Promise<void> {
+  const peer = other?.ready.peer
+  await until(async () => ((await client.peers()).some(({ peer: id }) => id === peer) ? true : undefined), {
+    what: `a connection with ${peer}`,
+    timeoutMs: 60_000,
+  })
+}
 
 export type PullWatch = {
   readonly signal?: AbortSignal

@@ -14,6 +14,8 @@ type Seen = {
   isChoked: boolean
   /** Asked, and neither answered nor taken back. */
   readonly asked: Map<number, BlockRun>
+  /** How often the same was taken back, and is still to be answered. */
+  readonly owed: Map<string, number>
   bytes: number
 }
 
@@ -41,7 +43,7 @@ export class Checks {
   joined(end: End, facts: ChannelFacts): void {
     const isOrigin = facts.kind === 'origin'
     const pieces = isOrigin ? 'all' : new Bitfield(this.#node.store.file.pieceCount)
-    this.#seen.set(end.id, { facts, pieces, isChoked: !isOrigin, asked: new Map(), bytes: 0 })
+    this.#seen.set(end.id, { facts, pieces, isChoked: !isOrigin, asked: new Map(), owed: new Map(), bytes: 0 })
   }
 
   left(end: End): void {
@@ -62,20 +64,18 @@ export class Checks {
     const seen = this.#seen.get(end.id)
     if (seen === undefined) return
     seen.isChoked = isChoked
-    if (!isChoked) return
-    seen.asked.clear()
-    seen.bytes = 0
+    if (isChoked) for (const run of seen.asked.values()) this.#takeBack(seen, run)
   }
 
   arrived(end: End, run: BlockRun): void {
-    this.answered(end, run)
+    const seen = this.#seen.get(end.id)
+    if (seen !== undefined && !this.#answer(seen, run)) this.#settleOwed(seen, run)
   }
 
-  answered(end: End, run: BlockRun): void {
+  /** Answers come in their turn: what was taken back was asked for before what is asked for now. */
+  rejected(end: End, run: BlockRun): void {
     const seen = this.#seen.get(end.id)
-    if (seen?.asked.get(keyOf(run))?.blockCount !== run.blockCount) return
-    seen.asked.delete(keyOf(run))
-    seen.bytes -= this.#bytesOf(run)
+    if (seen !== undefined && !this.#settleOwed(seen, run)) this.#answer(seen, run)
   }
 
   order(order: Exclude<DownloadOrder, { kind: 'forget' }>): void {
@@ -83,7 +83,7 @@ export class Checks {
     if (order.kind === 'close') this.#close(order)
     if (seen === undefined) return
     if (order.kind === 'close') this.#seen.delete(order.channel)
-    if (order.kind === 'cancel' && seen.asked.delete(keyOf(order.run))) seen.bytes -= this.#bytesOf(order.run)
+    if (order.kind === 'cancel') this.#takeBack(seen, order.run)
     if (order.kind === 'request') this.#request(order.run, seen)
     if (order.kind === 'leaves') assert.ok(seen.facts.hasLeaves, 'hashes are asked of who has none')
   }
@@ -139,6 +139,25 @@ export class Checks {
     assert.ok(seen.bytes <= most + store.file.pieceBytes, 'too much in flight on a channel')
   }
 
+  /** @returns whether it was asked for */
+  #answer(seen: Seen, run: BlockRun): boolean {
+    if (seen.asked.get(keyOf(run))?.blockCount !== run.blockCount) return false
+    seen.asked.delete(keyOf(run))
+    seen.bytes -= this.#bytesOf(run)
+    return true
+  }
+
+  #takeBack(seen: Seen, run: BlockRun): void {
+    if (this.#answer(seen, run)) seen.owed.set(exactKeyOf(run), (seen.owed.get(exactKeyOf(run)) ?? 0) + 1)
+  }
+
+  /** @returns whether an answer to it was still to come */
+  #settleOwed(seen: Seen, run: BlockRun): boolean {
+    const owed = seen.owed.get(exactKeyOf(run)) ?? 0
+    if (owed > 0) seen.owed.set(exactKeyOf(run), owed - 1)
+    return owed > 0
+  }
+
   #close({ channel, peer, isBan, why }: Extract<DownloadOrder, { kind: 'close' }>): void {
     const name = this.#node.ends.get(channel)?.other.owner.name ?? peer
     if (!isBan || name === undefined) return
@@ -154,6 +173,10 @@ export class Checks {
 
 function keyOf({ piece, firstBlock }: BlockRun): number {
   return piece * 65_536 + firstBlock
+}
+
+function exactKeyOf(run: BlockRun): string {
+  return `${keyOf(run)}+${run.blockCount}`
 }
 
 function overlaps(a: BlockRun, b: BlockRun): boolean {

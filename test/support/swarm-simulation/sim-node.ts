@@ -145,7 +145,7 @@ export class SimNode implements Party {
         this.#uploads.cancelled(id, message.range)
         break
       case 'reject':
-        this.checks.answered(end, runOf(message.range))
+        this.checks.rejected(end, runOf(message.range))
         this.download.rejected(id, runOf(message.range), now)
         break
       case 'data':
