@@ -69,7 +69,7 @@ test('an entry that gets SIGTERM finishes the answer that it is making, and refu
 
 test('an answer that does not come to its end in time ends as an error with a code', async () => {
   const drain = ['--drain', '1']
-  await using swarm = await startSwarm({ nodes: [{ layers: '0-4', args: drain }, { layers: '4-8' }] })
+  await using swarm = await startSwarm({ nodes: [{ layers: '0-4', args: drain }, { layers: '4-8' }], ctx: 8192 })
   const [entry, stage] = nodesOf(swarm)
   await endsWith(entry, /^API_STOPPING$/, { stop: entry, freeze: stage })
 })
@@ -101,7 +101,7 @@ test('a stage that gets SIGTERM computes what is open to its end, and is used fo
 
 test('a stage that cannot finish in time tells the entry so, with a code', async () => {
   const nodes = [{ layers: '0-4' }, { layers: '4-6', args: ['--drain', '0'] }, { layers: '6-8' }]
-  await using swarm = await startSwarm({ nodes })
+  await using swarm = await startSwarm({ nodes, ctx: 8192 })
   const [entry, stage] = nodesOf(swarm)
   const last = swarm.nodes[2]
   assert.ok(last !== undefined)
@@ -114,9 +114,9 @@ async function endsWith(
   code: RegExp,
   { stop, freeze }: { readonly stop: SwarmNode; readonly freeze: SwarmNode },
 ): Promise<void> {
-  // Far more than the model would say, so that it does not end before.
+  // Far more than the model would say, so that it does not end before, however late this process hears of its beginning.
   const prompt = { kind: 'text', text: 'Once upon a time' } as const
-  const request = { model: 'Storyteller', prompt, sampling: GREEDY, tokensMax: 400, stop: [], ignoreEnd: true }
+  const request = { model: 'Storyteller', prompt, sampling: GREEDY, tokensMax: 8000, stop: [], ignoreEnd: true }
   let isFrozen = false
   const answer = async (): Promise<void> => {
     for await (const event of entry.client.complete(request, { signal: new AbortController().signal })) {

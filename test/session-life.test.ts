@@ -9,7 +9,7 @@ import { startSwarm, type SwarmNode, until, untilWhole } from '../tools/swarm.ts
 
 /** What a node says of its one peer, once that is so. */
 function peerOf(node: SwarmNode, isSo: (peer: PeerSummary) => boolean): Promise<PeerSummary> {
-  return until(async () => (await node.client.peers()).find(isSo), { what: 'the peer', timeoutMs: 20_000 })
+  return until(async () => (await node.client.peers()).find(isSo), { what: 'the peer', timeoutMs: 60_000 })
 }
 
 test('two nodes show version, capabilities, session, suite and rekeys; the session outlives kills of either', async t => {
@@ -68,6 +68,7 @@ test('a key is rotated while two nodes talk: session and generation go on, recor
   assert.equal(again.ready.peer, rotated.to)
   const back = await peerOf(first, ({ peer }) => peer === rotated.to)
   assert.equal(back.session, session, 'what was kept under the old id is the new one’s')
+  await untilWhole(first)
   assert.deepEqual(await answer(first), alone)
 })
 

@@ -6,7 +6,15 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { systemRandom, toHex } from '#base'
 import { createHost, type Host } from '#net'
-import { encodeStageStart, GREEDY, PROTOCOLS, type StageOpen, type StagePurpose, type StepHeader } from '#wire'
+import {
+  encodeStageStart,
+  GREEDY,
+  type NodeStatus,
+  PROTOCOLS,
+  type StageOpen,
+  type StagePurpose,
+  type StepHeader,
+} from '#wire'
 import { hostDeps } from './support/net-hosts.ts'
 import { RawStream } from './support/pipeline/raw-peer.ts'
 import { startSwarm, type Swarm, type SwarmNode, until } from '../tools/swarm.ts'
@@ -51,6 +59,16 @@ async function story(): Promise<string> {
   return text
 }
 
+/** The answer of a story reaches its asker before the stage has heard that its generation is over. */
+const untilIdle = (): Promise<NodeStatus> =>
+  until(
+    async () => {
+      const status = await node.client.status()
+      return status.generations.length === 0 && status.kvRows === 0 ? status : undefined
+    },
+    { what: 'a node without generations', timeoutMs: 20_000 },
+  )
+
 async function open(purpose: StagePurpose): Promise<RawStream> {
   const [peer] = host.peers()
   assert.ok(peer !== undefined)
@@ -61,7 +79,7 @@ async function open(purpose: StagePurpose): Promise<RawStream> {
 
 async function firstCode(...streams: RawStream[]): Promise<string> {
   const read = async (): Promise<string | undefined> => streams.flatMap(raw => raw.codes())[0]
-  return until(read, { what: 'an answer', timeoutMs: 5000 })
+  return until(read, { what: 'an answer', timeoutMs: 20_000 })
 }
 
 type Lie = {
@@ -93,6 +111,7 @@ const lies: Record<string, Lie> = {
 
 for (const [what, lie] of Object.entries(lies)) {
   test(`${what}: ${lie.code}, and the slot gives the right answer next`, async () => {
+    await untilIdle() // There is one slot.
     const generation = toHex(systemRandom.bytes(16))
     const [control, decode] = [await open('control'), await open('decode')]
     control.send({
@@ -107,7 +126,7 @@ for (const [what, lie] of Object.entries(lies)) {
       deadlineMs: 60_000,
       ...lie.open,
     })
-    await until(async () => (control.messages.length > 0 ? true : undefined), { what: 'an answer', timeoutMs: 5000 })
+    await until(async () => (control.messages.length > 0 ? true : undefined), { what: 'an answer', timeoutMs: 20_000 })
     if (control.messages[0]?.kind === 'opened') {
       const rows = (lie.rows ?? rowsOf(1))(facts.width)
       const count = rows.length / facts.width
@@ -117,7 +136,7 @@ for (const [what, lie] of Object.entries(lies)) {
     control.send({ kind: 'cancel', generation })
     await until(async () => (control.messages.at(-1)?.kind === 'closed' ? true : undefined), {
       what: 'the end of the generation',
-      timeoutMs: 5000,
+      timeoutMs: 20_000,
     })
     assert.equal(await story(), honest)
     for (const raw of [control, decode]) raw.stream.abort(new Error('done'))
@@ -125,14 +144,7 @@ for (const [what, lie] of Object.entries(lies)) {
 }
 
 test('a node that was lied to still has its engine, and holds nothing', async () => {
-  // The answer of the last story reaches its asker before the stage has heard that its generation is over.
-  const status = await until(
-    async () => {
-      const { engines, generations, kvRows } = await node.client.status()
-      return generations.length === 0 && kvRows === 0 ? { engines } : undefined
-    },
-    { what: 'a node without generations', timeoutMs: 5000 },
-  )
+  const status = await untilIdle()
   assert.deepEqual(
     status.engines.map(engine => [engine.state, engine.restarts]),
     [

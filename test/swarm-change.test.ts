@@ -23,8 +23,17 @@ async function answer(node: SwarmNode): Promise<readonly number[]> {
 const untilBroken = (node: SwarmNode): Promise<true> =>
   until(async () => ((await node.client.models())[0]?.isComplete === false ? true : undefined), {
     what: 'news of a lost peer',
-    timeoutMs: 10_000,
+    timeoutMs: 60_000,
   })
+
+/** Resolves once the node has heard that each of the others serves layers: they are ready before they have told. */
+const untilServed = (node: SwarmNode, others: readonly SwarmNode[]): Promise<true> => {
+  const look = async (): Promise<true | undefined> => {
+    const served = new Set((await node.client.models())[0]?.served.map(({ peer }) => peer))
+    return others.every(({ ready }) => served.has(ready.peer)) ? true : undefined
+  }
+  return until(look, { what: 'what the others serve', timeoutMs: 60_000 })
+}
 
 function isAlive(pid: number): boolean {
   try {
@@ -37,8 +46,9 @@ function isAlive(pid: number): boolean {
 
 test('nodes join, die and are replaced; what is missing is named, and the answer stays the same', async () => {
   await using swarm = await startSwarm({ nodes: [{ layers: 'none' }, { layers: '0-3' }], whole: false })
-  const [entry] = swarm.nodes
-  assert.ok(entry !== undefined)
+  const [entry, first] = swarm.nodes
+  assert.ok(entry !== undefined && first !== undefined)
+  await untilServed(entry, [first])
   await assert.rejects(answer(entry), /nobody serves layers 3-8/)
 
   const joined = await swarm.add({ layers: 'auto' })
@@ -53,7 +63,7 @@ test('nodes join, die and are replaced; what is missing is named, and the answer
   await assert.rejects(answer(entry), /nobody serves layers 3-8/)
   await until(async () => (engines.some(isAlive) ? undefined : true), {
     what: 'the end of the engines of a killed node',
-    timeoutMs: 10_000,
+    timeoutMs: 60_000,
   })
 
   const replacement = await swarm.add({ layers: 'auto' })
@@ -66,6 +76,7 @@ test('a second copy of a stage takes over when the first one is gone', async () 
   await using swarm = await startSwarm({ nodes: [{ layers: 'none' }, { layers: '0-8' }, { layers: '0-8' }] })
   const [entry, ...copies] = swarm.nodes
   assert.ok(entry !== undefined)
+  await untilServed(entry, copies)
   const tokens = await answer(entry)
   for await (const event of entry.client.complete(QUESTION, { signal: new AbortController().signal })) {
     if (event.kind !== 'start') continue

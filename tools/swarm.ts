@@ -38,7 +38,7 @@ export type SwarmOptions = {
   readonly ctx?: number
   /** Wait until every node knows a route through all layers. @default true */
   readonly whole?: boolean
-  /** Longest start of the whole swarm, in milliseconds. @default 60_000 */
+  /** Longest start of the whole swarm, in milliseconds. @default 240_000 */
   readonly startMsMax?: number
   /** What admits peers. @default none: an open swarm */
   readonly secret?: string
@@ -78,6 +78,8 @@ type Child = ChildProcessByStdio<Writable, Readable, Readable>
 const COMMAND = fileURLToPath(new URL('../bin/koinon.mjs', import.meta.url))
 const LOG_LINES_MAX = 200
 const STOP_MS_MAX = 15_000
+/** A busy machine may need minutes, and discovery tries again only after half of one. */
+const [START_MS_MAX, WHOLE_MS_MAX] = [240_000, 120_000]
 
 /** Resolves when every node has its layers and knows a whole route. @throws where one fails; all are stopped then */
 export async function startSwarm(options: SwarmOptions): Promise<Swarm> {
@@ -96,7 +98,7 @@ export async function startSwarm(options: SwarmOptions): Promise<Swarm> {
   const onAbort = (): void => void stop()
   options.signal?.addEventListener('abort', onAbort, { once: true })
   try {
-    const startMsMax = options.startMsMax ?? 60_000
+    const startMsMax = options.startMsMax ?? START_MS_MAX
     const [first, ...others] = options.nodes
     const contact = await start(first ?? { layers: 'auto' }).listening
     for (const spec of others) start(spec, contact)
@@ -120,9 +122,11 @@ export async function until<T>(
 ): Promise<T> {
   const end = performance.now() + options.timeoutMs
   for (;;) {
+    // Asked before the look, so that the last one is after the end, however long this process did not run meanwhile.
+    const isLast = performance.now() > end
     const value = await read()
     if (value !== undefined) return value
-    if (performance.now() > end) throw new Error(`${options.what} did not come within ${options.timeoutMs} ms`)
+    if (isLast) throw new Error(`${options.what} did not come within ${options.timeoutMs} ms`)
     await new Promise(resolve => setTimeout(resolve, 10))
   }
 }
@@ -153,7 +157,7 @@ function argumentsOf(options: SwarmOptions, spec: NodeSpec, { dataDir, contact }
 export async function untilWhole(node: SwarmNode): Promise<void> {
   const isWhole = async (): Promise<true | undefined> =>
     (await node.client.models())[0]?.isComplete === true ? true : undefined
-  await until(isWhole, { what: 'a route through all layers', timeoutMs: 20_000 })
+  await until(isWhole, { what: 'a route through all layers', timeoutMs: WHOLE_MS_MAX })
 }
 
 class NodeProcess {
