@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { afterEach, test } from 'node:test'
 import { encode } from '@ipld/dag-cbor'
 import { ed25519 } from '@noble/curves/ed25519.js'
 import * as fc from 'fast-check'
-import { concatBytes, systemRandom, toHex } from '#base'
+import { concatBytes, seededRandom, systemRandom, toHex } from '#base'
 import { ed25519Signer, mlDsa65Signer, mlKem768Key, x25519Key } from '#crypto'
 import { ReferenceNoise } from '../../test/support/noise-reference.ts'
 import {
@@ -14,19 +14,23 @@ import {
   type HandshakeRole,
 } from './handshake.ts'
 
+/** All that this file draws comes from it, in the order of its tests: with the same number it comes again. */
+const SEED = systemRandom.uint32()
+const random = seededRandom(SEED)
+
 const NOTHING = new Uint8Array(0)
 const PROLOGUE = new TextEncoder().encode('HELLO of one side, HELLO of the other')
-const ALICE = ed25519Signer(systemRandom.bytes(32))
-const BOB = ed25519Signer(systemRandom.bytes(32))
-const MALLORY = ed25519Signer(systemRandom.bytes(32))
-const ALICE_PQ = mlDsa65Signer(systemRandom.bytes(32))
-const BOB_PQ = mlDsa65Signer(systemRandom.bytes(32))
+const ALICE = ed25519Signer(random.bytes(32))
+const BOB = ed25519Signer(random.bytes(32))
+const MALLORY = ed25519Signer(random.bytes(32))
+const ALICE_PQ = mlDsa65Signer(random.bytes(32))
+const BOB_PQ = mlDsa65Signer(random.bytes(32))
 
 /** Alice dials Bob. */
 function side(role: HandshakeRole, options: Partial<HandshakeOptions> = {}): Handshake {
   const [identity, peer] = role === 'dialler' ? [ALICE, BOB] : [BOB, ALICE]
   return new Handshake(
-    { random: systemRandom },
+    { random },
     { role, prologue: PROLOGUE, identity, expected: { publicKey: peer.publicKey }, ...options },
   )
 }
@@ -61,6 +65,10 @@ async function talk(
   }
   return undefined
 }
+
+afterEach(t => {
+  if ('passed' in t && !t.passed) t.diagnostic(`seed ${SEED} of all tests here`)
+})
 
 test('two nodes agree on keys for each direction, on a secret for later and on what was said', async () => {
   const [dialler, listener] = [side('dialler'), side('listener')] as const
@@ -138,9 +146,9 @@ test('a signer that fails ends the handshake with its error', async () => {
 })
 
 test('the identity behind the static key is checked by an implementation on other libraries', async () => {
-  const aliceSecret = systemRandom.bytes(32)
+  const aliceSecret = random.bytes(32)
   const alice = ed25519.getPublicKey(aliceSecret)
-  const staticSecret = systemRandom.bytes(32)
+  const staticSecret = random.bytes(32)
   const dialler = referenceDialler(staticSecret)
   const listener = side('listener', { expected: { publicKey: alice } })
   const statement = (role: string, key: Uint8Array, h: Uint8Array): Uint8Array =>
@@ -163,7 +171,7 @@ test('the identity behind the static key is checked by an implementation on othe
 })
 
 test('whatever bit of whatever message is flipped, the handshake does not come to an end', async t => {
-  const seed = systemRandom.uint32() | 0
+  const seed = random.uint32() | 0
   t.diagnostic(`seed ${seed}`)
   const bit = fc.integer({ min: 0, max: 2 }).chain(index => {
     const bits = (HANDSHAKE_MESSAGE_BYTES[index]?.[0] ?? 0) * 8
@@ -183,7 +191,7 @@ test('whatever bit of whatever message is flipped, the handshake does not come t
 })
 
 test('the same where both sign with ML-DSA-65 too', async t => {
-  const seed = systemRandom.uint32() | 0
+  const seed = random.uint32() | 0
   t.diagnostic(`seed ${seed}`)
   await fc.assert(
     fc.asyncProperty(fc.integer({ min: 1, max: 2 }), fc.nat(), async (target, position) => {
@@ -346,8 +354,8 @@ test('what a node says itself cannot be said back to it', async () => {
 })
 
 test('keys that give no secret are faults of the message that brings them', async () => {
-  const kem = mlKem768Key(systemRandom.bytes(64)).publicKey
-  const share = x25519Key(systemRandom.bytes(32)).publicKey
+  const kem = mlKem768Key(random.bytes(64)).publicKey
+  const share = x25519Key(random.bytes(32)).publicKey
   const small = side('listener').read(concatBytes([new Uint8Array(32), kem]))
   assert.equal(small?.code, 'HANDSHAKE_KEY_INVALID')
   const beyond = side('listener').read(concatBytes([share, new Uint8Array(1184).fill(0xff)]))
@@ -380,7 +388,7 @@ function flip(message: Uint8Array, bit: number): void {
 
 /** Alice dials with this payload in the third message. */
 async function dialWithPayload(payload: Uint8Array): Promise<HandshakeFault | undefined> {
-  const dialler = referenceDialler(systemRandom.bytes(32))
+  const dialler = referenceDialler(random.bytes(32))
   const listener = side('listener')
   assert.equal(listener.read(dialler.write1(NOTHING)), undefined)
   dialler.read2(await listener.write())
@@ -394,7 +402,7 @@ function referenceDialler(staticSecret: Uint8Array): ReferenceNoise {
     isInitiator: true,
     prologue: PROLOGUE,
     staticSecret,
-    ephemeralSecret: systemRandom.bytes(32),
-    kem: systemRandom.bytes(64),
+    ephemeralSecret: random.bytes(32),
+    kem: random.bytes(64),
   })
 }

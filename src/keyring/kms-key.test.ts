@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict'
-import { createServer } from 'node:http'
-import { once } from 'node:events'
 import { after, beforeEach, test } from 'node:test'
 import { ManualClock, systemClock } from '#base'
 import { ed25519Verifier, peerOfPublicKey } from '#crypto'
+import { freePort } from '../../test/support/free-port.ts'
 import { KMS_KEY, KMS_REGION, sendFault, sendJson, startKmsServer } from '../../test/support/kms-server.ts'
 import { KeyringError } from './errors.ts'
 import type { KmsSource } from './key-source.ts'
@@ -101,14 +100,7 @@ test('a service that does not answer costs a bounded time', async t => {
 })
 
 test('a service that is not there is a clear error', async () => {
-  const gone = createServer()
-  gone.listen(0, '127.0.0.1')
-  await once(gone, 'listening')
-  const address = gone.address()
-  assert.ok(typeof address === 'object' && address !== null)
-  gone.close()
-  await once(gone, 'close')
-  const endpoint = `http://127.0.0.1:${address.port}`
+  const endpoint = `http://127.0.0.1:${await freePort()}`
   await assert.rejects(openKey(deps, { ...source, endpoint }), {
     code: 'KEYRING_SERVICE_FAILED',
     message: /ECONNREFUSED/,
