@@ -7,13 +7,22 @@ import { seededRandom, silentLogger, systemClock } from '#base'
 import { ed25519Signer } from '#crypto'
 import { createMainlineNode, createUdpSockets, type MainlineNode } from '#mainline'
 import { type KadNode, startKadNode } from '../../test/support/kad-nodes.ts'
+import { OPERATION_MS } from '../../src/kad/limits.ts'
 import { median, percentile, type Result } from './report.ts'
 
 const SEED = 4
 /** Of the nodes, one in so many puts a value; the others look them up. */
 const NODES_PER_VALUE = 10
 /** Small buckets, so that a hundred nodes are many: of k = 20 and 64 buckets, each would know all. */
-const KAD = { bucketSize: 8, prefixBits: 2, replicas: 4, siblings: 2, selfLookupDelayMs: 0 }
+const KAD = {
+  bucketSize: 8,
+  prefixBits: 2,
+  replicas: 4,
+  siblings: 2,
+  selfLookupDelayMs: 0,
+  // As outside of tests, which are more patient: a look-up that takes longer is not found.
+  timeoutMs: OPERATION_MS,
+}
 /** All nodes have one address here, and each datagram counts for it. */
 const UNLIMITED = { tokensMax: 1e9, perSecond: 1e9 }
 

@@ -19,7 +19,7 @@ const STEPS = 2
 const HOUR_MS = 3_600_000
 const LOOKUPS = 60
 const LOOKUPS_PER_VALUE = 5
-/** Turns of the event loop that give background work time after each step. */
+/** Turns of the event loop without any walk after which what is sent behind the last one has come too. */
 const SETTLE_TURNS = 50
 
 type Swarm = {
@@ -61,7 +61,7 @@ export async function simulateKad(options: KadSimOptions): Promise<SimResult> {
   alive.ref()
   try {
     for (let i = 0; i < nodes; i++) await join(swarm)
-    await settle()
+    await settle(swarm)
     const rows: Record<string, number>[] = []
     for (const churnPercent of churnPercents) {
       const row = await passAnHour(swarm, { churnPercent, lookups })
@@ -81,7 +81,7 @@ async function passAnHour(
 ): Promise<Record<string, number>> {
   const cpuAt = process.cpuUsage()
   const keys = await publish(swarm, Math.ceil(lookups / LOOKUPS_PER_VALUE))
-  await settle()
+  await settle(swarm)
   const both: Both = { get: samples(), providers: samples() }
   const leavers = (swarm.nodes.length * churnPercent) / 100 / STEPS
   let due = 0
@@ -91,7 +91,7 @@ async function passAnHour(
       await join(swarm)
     }
     swarm.clock.advance(HOUR_MS / STEPS)
-    await settle()
+    await settle(swarm)
     for (let query = 0; query < lookups / STEPS; query++) await ask(swarm, keys, both)
   }
   forget(swarm, keys)
@@ -179,8 +179,12 @@ async function measure(into: Samples, action: () => Promise<number>): Promise<vo
   }
 }
 
-async function settle(): Promise<void> {
-  for (let turn = 0; turn < SETTLE_TURNS; turn++) await new Promise(resolve => setTimeout(resolve, 1))
+/** Until what goes on in the background is over: all that is announced again takes as long as this machine needs. */
+async function settle({ nodes }: Swarm): Promise<void> {
+  for (let quiet = 0; quiet < SETTLE_TURNS; quiet++) {
+    await new Promise(resolve => setTimeout(resolve, 1))
+    if (nodes.some(node => node.kad.status().operations > 0)) quiet = 0
+  }
 }
 
 function samples(): Samples {

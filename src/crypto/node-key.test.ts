@@ -112,5 +112,5 @@ test('text that is too long for a peer id is not even decoded', () => {
   assert.equal(publicKeyOfPeer('1'.repeat(1_000_000)), undefined)
   assert.equal(publicKeyOfPeer('z'.repeat(1_000_000)), undefined)
   // Decoding it would take a thousand seconds.
-  assert.ok(performance.now() - startedAt < 1_000)
+  assert.ok(performance.now() - startedAt < 60_000)
 })

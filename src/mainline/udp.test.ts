@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { systemClock } from '#base'
+import { freePort } from '../../test/support/free-port.ts'
 import type { DatagramSocket, Endpoint } from './types.ts'
 import { createUdpSockets } from './udp.ts'
 
@@ -22,13 +23,15 @@ describe('UDP sockets', () => {
   }
 
   it('are all had, or none', async () => {
-    const [taken]: readonly DatagramSocket[] = await sockets({ host: '127.0.0.1', port: 0 }).open()
+    // One that nobody else is given while it is closed.
+    const place = { host: '127.0.0.1', port: await freePort() }
+    const [taken]: readonly DatagramSocket[] = await sockets(place).open()
     assert.ok(taken !== undefined)
-    await assert.rejects(sockets({ host: '::1', port: 0 }, taken.local).open(), {
+    await assert.rejects(sockets({ host: '::1', port: 0 }, place).open(), {
       fault: { code: 'MAINLINE_LISTEN_FAILED', host: '127.0.0.1' },
     })
     await taken.close()
-    const [again] = await sockets(taken.local).open()
+    const [again] = await sockets(place).open()
     await again?.close()
   })
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
-import { type Clock, ManualClock, seededRandom, silentLogger, systemClock, systemRandom } from '#base'
+import { ManualClock, seededRandom, silentLogger, systemClock, systemRandom } from '#base'
 import { PmpGateway } from '../../test/support/pmp-gateway.ts'
 import { MAPPING_RETRY_MS, MAPPINGS_MAX } from './limits.ts'
 import { PmpProtocol } from './mapping/pmp.ts'
@@ -12,8 +12,8 @@ const OUTSIDE = [203, 0, 113, 9] as const
 
 type Setup = { readonly gateway: PmpGateway; readonly mapper: PortMapper; readonly changes: MappingChange[] }
 
-/** The gateway answers in real time; leases run by the clock that is given. */
-async function setUp(t: TestContext, speaks: 'pcp' | 'nat-pmp', clock: Clock = systemClock): Promise<Setup> {
+/** The gateway answers in real time; leases and deadlines run by a clock that stands still. */
+async function setUp(t: TestContext, speaks: 'pcp' | 'nat-pmp'): Promise<Setup> {
   const gateway = await PmpGateway.start({ speaks, outside: OUTSIDE })
   const changes: MappingChange[] = []
   const way = new PmpProtocol(
@@ -21,7 +21,7 @@ async function setUp(t: TestContext, speaks: 'pcp' | 'nat-pmp', clock: Clock = s
     { gateway: gateway.endpoint, localAddress: '127.0.0.1' },
   )
   const mapper = createPortMapper(
-    { clock, random: seededRandom(1), log: silentLogger, protocols: async () => [way] },
+    { clock: new ManualClock(), random: seededRandom(1), log: silentLogger, protocols: async () => [way] },
     { onChanged: change => void changes.push(change), leaseSeconds: 100 },
   )
   t.after(async () => {

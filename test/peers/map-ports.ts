@@ -3,10 +3,11 @@
  * port by the way that its argument names, says which, waits for a line, and takes them back.
  */
 import { once } from 'node:events'
-import { silentLogger, systemClock, systemRandom } from '#base'
+import { silentLogger, systemRandom } from '#base'
 import { createPortMapper, gatewayProtocols, openUdp } from '#nat'
+import { stretchedClock } from '../support/stretched-clock.ts'
 
-const deps = { clock: systemClock, random: systemRandom, log: silentLogger }
+const deps = { clock: stretchedClock, random: systemRandom, log: silentLogger }
 const isUpnp = process.argv[2] === 'upnp'
 const mapper = createPortMapper({
   ...deps,

@@ -6,10 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { TestContext } from 'node:test'
-import { type Endpoint, openUdp } from '#nat'
-
-/** Ports are tried until coturn gets one; another program may take a free port between our look and its start. */
-const TRIES_MAX = 5
+import type { Endpoint } from '#nat'
+import { freePort } from './free-port.ts'
 
 export type TurnServer = {
   readonly server: Endpoint
@@ -27,17 +25,7 @@ export function turnServerMissing(): string | false {
 }
 
 export async function startTurnServer(t: TestContext): Promise<TurnServer> {
-  for (let tries = 1; ; tries++) {
-    const turn = await tryToStart(t)
-    if (turn !== undefined) return turn
-    if (tries === TRIES_MAX) throw new Error('coturn gets no port')
-  }
-}
-
-async function tryToStart(t: TestContext): Promise<TurnServer | undefined> {
-  const probe = await openUdp({ address: '127.0.0.1' })
-  const { port } = probe.local
-  await probe.close()
+  const port = await freePort()
   const directory = mkdtempSync(join(tmpdir(), 'koinon-turn-'))
   const username = 'koinon'
   const password = 'test-only'
@@ -64,7 +52,7 @@ async function tryToStart(t: TestContext): Promise<TurnServer | undefined> {
     if (/refreshed.*lifetime=0/.test(line)) ended++
     for (const look of waiting) look()
   })
-  if (!(await isUp.promise)) return undefined
+  if (!(await isUp.promise)) throw new Error('coturn has ended before it listened')
   return {
     server: { address: '127.0.0.1', port },
     username,

@@ -4,6 +4,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { test, type TestContext } from 'node:test'
 import { seededRandom, systemClock } from '#base'
+import { stretchedClock } from '../../../test/support/stretched-clock.ts'
 import { UPNP_BODY_BYTES_MAX } from '../limits.ts'
 import type { Endpoint } from '../types.ts'
 import { openUdp } from '../udp.ts'
@@ -56,7 +57,7 @@ async function oldGateway(
     await search.close()
     server.close()
   })
-  const deps = { clock: systemClock, random: seededRandom(1), openUdp }
+  const deps = { clock: stretchedClock, random: seededRandom(1), openUdp }
   return { calls, way: new UpnpProtocol(deps, { localAddress: '127.0.0.1', search: search.local }) }
 }
 
