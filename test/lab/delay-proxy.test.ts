@@ -133,10 +133,9 @@ describe('a delaying proxy', () => {
     assert(Buffer.from(sent).equals(await buffer(socket)), `seed ${seed}`)
   })
 
-  it('passes a refusal on as a reset, and closes with connections open', async t => {
-    const port = await echoTcp(t)
-    const deps = { clock: systemClock, random: seededRandom(1) }
-    const proxy = await createDelayProxy(deps, { protocol: 'tcp', target: { host: '127.0.0.1', port } })
+  it('closes with connections open', async t => {
+    const target = { host: '127.0.0.1', port: await echoTcp(t) }
+    const proxy = await createDelayProxy({ clock: systemClock, random: seededRandom(1) }, { protocol: 'tcp', target })
     const open = connect({ host: '127.0.0.1', port: proxy.port })
     await once(open, 'connect')
     open.write('x')
@@ -144,10 +143,23 @@ describe('a delaying proxy', () => {
     const closed = once(open, 'close')
     await proxy.close()
     await closed
-    const refusing = await createDelayProxy(deps, { protocol: 'tcp', target: { host: '127.0.0.1', port: proxy.port } })
-    t.after(() => refusing.close())
-    const socket = connect({ host: '127.0.0.1', port: refusing.port })
-    const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException]
-    assert.equal(error.code, 'ECONNRESET')
+  })
+
+  it('passes a refusal and a reset on as a reset', async t => {
+    const resetting = createServer(socket => void socket.resetAndDestroy())
+    resetting.listen(0, '127.0.0.1')
+    await once(resetting, 'listening')
+    t.after(() => resetting.close())
+    // Nothing listens at port 1, and nothing will.
+    for (const port of [1, (resetting.address() as AddressInfo).port]) {
+      const proxy = await createDelayProxy(
+        { clock: systemClock, random: seededRandom(1) },
+        { protocol: 'tcp', target: { host: '127.0.0.1', port } },
+      )
+      t.after(() => proxy.close())
+      const socket = connect({ host: '127.0.0.1', port: proxy.port })
+      const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException]
+      assert.equal(error.code, 'ECONNRESET')
+    }
   })
 })
