@@ -1,6 +1,7 @@
 /**
  * Measures a NAT from both of its sides with real sockets, in the words of RFC 4787: how it maps, whom it lets in, which
- * ports it gives. A packet that does not arrive is told by a later one that does: both take the same way, in order.
+ * ports it gives. A packet that does not arrive is told by a later one that does: both take the same way, in order. One
+ * that should arrive is waited for itself: between senders there is no order, and no hurry on a machine that stands still.
  */
 import { assert } from '#base'
 import { ARRIVAL_MS, type Probe, type ProbeSocket } from './probe-client.ts'
@@ -21,7 +22,10 @@ export type Behaviour = {
 /** Two public hosts, the first with two ports. */
 export type Strangers = { readonly first: Probe; readonly second: Probe }
 
-/** A refused connection attempt must wait: so long, with one repeated SYN inside. */
+/** Who gets in besides the port that was spoken to: another one of its host, and another host. */
+type Admitted = { readonly otherPort: boolean; readonly otherAddress: boolean }
+
+/** A connection attempt that should be refused must wait: so long, with one repeated SYN inside. */
 const TCP_REFUSAL_MS = 2_000
 
 export function at(probe: Probe, socket: { readonly port: number }): Endpoint {
@@ -44,18 +48,34 @@ export async function seenFrom(
   return message.from
 }
 
-/** Every packet up to the one that says `fence`. */
-export async function untilFence(probe: Probe, socket: ProbeSocket): Promise<UdpMessage[]> {
+/** Every packet up to the one that says `fence`, and on until those came that say `expected`, from whichever sender. */
+export async function untilFence(
+  probe: Probe,
+  socket: ProbeSocket,
+  expected: readonly string[] = [],
+): Promise<UdpMessage[]> {
   const messages: UdpMessage[] = []
-  for (;;) {
+  const missing = new Set(['fence', ...expected])
+  while (missing.size > 0) {
     const message = await probe.udpNext(socket)
-    assert(message !== undefined, 'the fence arrives')
-    if (message.text === 'fence') return messages
-    messages.push(message)
+    assert(message !== undefined, `a packet that arrives: ${[...missing].join(', ')}`)
+    missing.delete(message.text)
+    if (message.text !== 'fence') messages.push(message)
   }
+  return messages
 }
 
-export async function measureUdp(host: Probe, { first, second }: Strangers): Promise<Behaviour> {
+function admittedBy(filtering: Dependence): Admitted {
+  return { otherPort: filtering !== 'address-port', otherAddress: filtering === 'independent' }
+}
+
+/** @param filtering what the NAT should do: it says how long strangers wait, not what is found */
+export async function measureUdp(
+  host: Probe,
+  { first, second }: Strangers,
+  { filtering }: Pick<Behaviour, 'filtering'>,
+): Promise<Behaviour> {
+  const admitted = admittedBy(filtering)
   const socket = await host.udpOpen()
   const [contacted, otherPort] = [await first.udpOpen(), await first.udpOpen()]
   const otherAddress = await second.udpOpen()
@@ -63,7 +83,8 @@ export async function measureUdp(host: Probe, { first, second }: Strangers): Pro
   await first.udpSend(otherPort, outside, 'other port')
   await second.udpSend(otherAddress, outside, 'other address')
   await first.udpSend(contacted, outside, 'fence')
-  const arrived = (await untilFence(host, socket)).map(message => message.text)
+  const expected = [...(admitted.otherPort ? ['other port'] : []), ...(admitted.otherAddress ? ['other address'] : [])]
+  const arrived = (await untilFence(host, socket, expected)).map(message => message.text)
   const others = [
     await seenFrom([host, socket], [first, otherPort]),
     await seenFrom([host, socket], [second, otherAddress]),
@@ -74,14 +95,24 @@ export async function measureUdp(host: Probe, { first, second }: Strangers): Pro
   })
 }
 
-export async function measureTcp(host: Probe, strangers: Strangers, localPort: number): Promise<Behaviour> {
-  const { first, second } = strangers
+/** @param filtering as above */
+export async function measureTcp(
+  host: Probe,
+  { first, second }: Strangers,
+  { filtering, localPort }: Pick<Behaviour, 'filtering'> & { readonly localPort: number },
+): Promise<Behaviour> {
+  const admitted = admittedBy(filtering)
   const outside = await seenTcp(host, first, localPort)
   // From here on the host listens where it spoke from; strangers call the port that they were told.
   const listener = await host.tcpListen('host', localPort)
-  const call = (stranger: Probe, token: string): Promise<boolean> =>
-    stranger.tcpConnect(outside, { token, timeoutMs: TCP_REFUSAL_MS }).then(result => result.peer === 'host')
-  const [otherPort, otherAddress] = await Promise.all([call(first, 'other port'), call(second, 'other address')])
+  const call = async (stranger: Probe, isAdmitted: boolean): Promise<boolean> => {
+    const timeoutMs = isAdmitted ? ARRIVAL_MS : TCP_REFUSAL_MS
+    return (await stranger.tcpConnect(outside, { token: stranger.host.name, timeoutMs })).peer === 'host'
+  }
+  const [otherPort, otherAddress] = await Promise.all([
+    call(first, admitted.otherPort),
+    call(second, admitted.otherAddress),
+  ])
   await host.close(listener)
   const others = [await seenTcp(host, first, localPort), await seenTcp(host, second, localPort)]
   return behaviour(localPort, [outside, ...others], { otherPort, otherAddress })
@@ -106,11 +137,7 @@ export async function seenTcp(host: Probe, stranger: Probe, localPort: number): 
   return { address: remote.address.replace('::ffff:', ''), port: remote.port }
 }
 
-function behaviour(
-  insidePort: number,
-  seen: readonly Endpoint[],
-  got: { readonly otherPort: boolean; readonly otherAddress: boolean },
-): Behaviour {
+function behaviour(insidePort: number, seen: readonly Endpoint[], got: Admitted): Behaviour {
   const [first, samePlace, elsewhere] = seen.map(endpoint => endpoint.port)
   assert(first !== undefined && samePlace !== undefined && elsewhere !== undefined, 'three observations')
   let mapping: Dependence = 'independent'

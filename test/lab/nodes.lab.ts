@@ -17,7 +17,9 @@ import { expectedTcp, expectedUdp } from './punch.ts'
 const DELAY_MS = 20
 
 const MEET_MS_MAX = 60_000
-const DIRECT_MS_MAX = 60_000
+
+/** A punch may fail on a machine that stands still, after 90 s at most. The next one follows up to 45 s later. */
+const DIRECT_MS_MAX = 180_000
 
 const SECRET = 'a secret of the lab for its nodes'
 
@@ -49,7 +51,7 @@ describe('nodes behind NATs', { skip: labUnavailable() ?? false }, () => {
     for (const end of endings) await end()
   })
 
-  it('meet, and come to a direct connection where there is one', { timeout: 25 * 60_000 }, async t => {
+  it('meet, and come to a direct connection where there is one', { timeout: 45 * 60_000 }, async t => {
     const outcomes = new Map<string, Outcome>()
     const faults: string[] = []
     for (const [a, b] of PAIRS) {
