@@ -381,7 +381,7 @@ export class Session implements Living {
   }
 
   #onMessage(message: LinkMessage): void {
-    if (this.#phase === 'ended' || !this.#takes(message.body.byteLength)) return
+    if (!this.#takes(message.body.byteLength)) return
     this.#used(message.type)
     if (this.#phase === 'admitted') this.#onAdmitted(message)
     else this.#onJoined(message)
@@ -389,6 +389,8 @@ export class Session implements Living {
 
   /** Whether the peer may say so much more now; where not, it is a flood. */
   #takes(sizeBytes: number): boolean {
+    // What was on its way when it was told of a flood is no other one.
+    if (this.#phase === 'ended') return false
     if (this.#bucket.take(1 + sizeBytes / BYTES_PER_TOKEN)) return true
     this.#owner.onFault(this, 'flood')
     this.refuse('flood')
