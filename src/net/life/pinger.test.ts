@@ -84,6 +84,27 @@ describe('net / pings', () => {
     assert.deepEqual([pings.length, deadAt.length], [1, 0])
   })
 
+  it('end a doubt also with an answer that took longer than a doubt waits, and wait as much longer then', () => {
+    const { clock, pinger, pings, deadAt } = setUp()
+    const lateMs = DOUBT_TIMEOUT_MS + 500
+    pinger.pong(pings.at(-1)?.id ?? 0)
+    for (let round = 0; round < 20; round++) {
+      pinger.doubt()
+      const asked = pings.at(-1)?.id ?? 0
+      clock.advance(lateMs)
+      pinger.pong(asked)
+      assert.equal(pinger.failures, 0)
+    }
+    assert.deepEqual(deadAt, [])
+    assert.ok((pinger.rttMs ?? 0) > DOUBT_TIMEOUT_MS)
+    const before = clock.monotonic()
+    pinger.doubt()
+    clock.advance(DOUBTS_FAILED_MAX * DOUBT_TIMEOUT_MS)
+    assert.deepEqual(deadAt, [])
+    clock.advance(60_000)
+    assert.ok(deadAt[0] !== undefined && deadAt[0] > before + DOUBTS_FAILED_MAX * DOUBT_TIMEOUT_MS)
+  })
+
   it('follow one another at once where somebody waits in vain, until an answer or the end', () => {
     const { clock, pinger, pings, deadAt } = setUp()
     for (let i = 0; i < PINGS_FIRST; i++) {

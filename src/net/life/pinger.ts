@@ -22,6 +22,8 @@ export class Pinger {
   readonly #deps: PingerDeps
   readonly #settings: PingSettings
   #waiting: { readonly id: number; readonly sentAt: number; readonly cancel: CancelTimer } | undefined
+  /** When pings were sent that nobody waits for any more, since the last answer. At most as many as may fail. */
+  readonly #late = new Map<number, number>()
   #cancelNext: CancelTimer | undefined
   #isRunning = false
   #pongs = 0
@@ -68,18 +70,21 @@ export class Pinger {
   }
 
   pong(id: number): void {
-    const ping = this.#waiting
-    if (ping?.id !== id) return // The answer to a ping that was given up.
-    ping.cancel()
-    this.#waiting = undefined
+    const { clock, onRtt } = this.#deps
+    const ping = this.#waiting?.id === id ? this.#waiting : undefined
+    const sampleMs = clock.monotonic() - (ping?.sentAt ?? this.#late.get(id) ?? Number.NEGATIVE_INFINITY)
+    // Behind much else that is on its way a ping takes longer than a doubt waits, and is answered in time all the same.
+    if (ping === undefined && sampleMs >= this.#settings.pingTimeoutMs) return
+    ping?.cancel()
+    if (ping !== undefined) this.#waiting = undefined
+    this.#late.clear()
     this.#failures = 0
     this.#doubts = undefined
-    const sampleMs = this.#deps.clock.monotonic() - ping.sentAt
     // Smoothed as TCP does (RFC 6298), but a shorter time is believed at once: no path answers faster than it is, and
     // the first answers come while both nodes are busy with starting.
     const before = this.#rttMs ?? sampleMs
     this.#rttMs = sampleMs < before ? sampleMs : before + (sampleMs - before) / 8
-    this.#deps.onRtt()
+    onRtt()
     this.#pongs++
     if (this.#pongs < PINGS_FIRST && this.#isRunning) this.#pingAfter(PING_FIRST_INTERVAL_MS)
   }
@@ -108,6 +113,7 @@ export class Pinger {
 
   #failed(): void {
     this.#failures++
+    if (this.#waiting !== undefined) this.#late.set(this.#waiting.id, this.#waiting.sentAt)
     this.#waiting = undefined
     const doubts = this.#doubts === undefined ? 0 : ++this.#doubts
     if (this.#failures < this.#settings.pingFailuresMax && doubts < DOUBTS_FAILED_MAX) {
