@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { type ByteStream, concatBytes, seededRandom } from '#base'
+import { type ByteStream, concatBytes, ManualClock, seededRandom, systemClock } from '#base'
 import { PROTOCOLS, type ProtocolId } from '#wire'
 import { CARRIED_WINDOW_BYTES_MAX, STREAM_WINDOW_BYTES_MAX } from './limits.ts'
 import { firstAddress, startHost, within } from '../../test/support/net-hosts.ts'
@@ -36,12 +36,16 @@ const STREAMS = Object.entries(CARRIERS).flatMap(([how, { options, aheadMax }]) 
   },
 ])
 
-/** Both ends of one stream between two hosts. */
+/**
+ * Both ends of one stream between two hosts, whose time stands still: behind so much that is on its way pings get no answer
+ * for seconds on a slow machine, and the connection would be given up.
+ */
 async function streamsBetween(
   test: Cleaner,
   { protocol, options }: { readonly protocol: ProtocolId; readonly options: Parameters<typeof startHost>[1] },
 ): Promise<[ByteStream, ByteStream]> {
-  const [a, b] = [await startHost(test, options), await startHost(test, options)]
+  const clock = new ManualClock(systemClock.now())
+  const [a, b] = [await startHost(test, { clock, ...options }), await startHost(test, { clock, ...options })]
   const { promise, resolve } = Promise.withResolvers<ByteStream>()
   b.handle(protocol, resolve)
   const opened = await a.open(b.id, protocol, { addresses: [firstAddress(b)] })
