@@ -54,7 +54,7 @@ export class Descriptions {
     } finally {
       description.users--
       if (description.users === 0) {
-        if (this.#open.get(key) === description) this.#open.delete(key)
+        this.#forget(key, description)
         await description.describer.stop()
       }
     }
@@ -68,11 +68,13 @@ export class Descriptions {
     const describer = new Describer(deps, about)
     const description = { describer, result: describer.run(), users: 0 }
     this.#open.set(key, description)
-    const forget = (): void => {
-      if (this.#open.get(key) === description) this.#open.delete(key)
-    }
+    const forget = (): void => this.#forget(key, description)
     description.result.then(forget, forget)
     return description
+  }
+
+  #forget(key: string, description: Description): void {
+    if (this.#open.get(key) === description) this.#open.delete(key)
   }
 }
 

@@ -3,37 +3,30 @@
  * carrier is read without a pause: what lies behind the data of a slow reader (acknowledgements of our own, the end) is
  * never held up. Small pieces that pile up are joined: their number is bounded too.
  */
-import type { StreamError } from '#base'
+import { OneReader, type StreamError } from '#base'
 import { CARRIED_PIECES_MAX } from '../limits.ts'
-
-type Waiter = {
-  readonly resolve: (result: IteratorResult<Uint8Array, undefined>) => void
-  readonly reject: (error: Error) => void
-}
 
 /** What joined pieces share, so that many small ones become few. */
 const JOINED_BYTES = 64 * 1024
 const SMALL_BYTES_MAX = 8 * 1024
 
 export class Inbox {
-  readonly received: AsyncIterable<Uint8Array>
+  readonly #reader = new OneReader(() => this.#take())
+  readonly received = this.#reader.received
   readonly #onTaken: (byteLength: number) => void
   #pieces: Uint8Array[] = []
   #next = 0
   #size = 0
   #joined: { readonly bytes: Uint8Array; filled: number } | undefined
-  #waiter: Waiter | undefined
-  #end: { readonly error?: StreamError } | undefined
 
   /** @param onTaken called as a piece is given to the reader */
   constructor(onTaken: (byteLength: number) => void) {
     this.#onTaken = onTaken
-    this.received = { [Symbol.asyncIterator]: () => ({ next: () => this.#take() }) }
   }
 
   /** Set once nothing more will come. */
   get end(): { readonly error?: StreamError } | undefined {
-    return this.#end
+    return this.#reader.end
   }
 
   /** Bytes that wait. */
@@ -42,12 +35,9 @@ export class Inbox {
   }
 
   push(piece: Uint8Array): void {
-    if (this.#end !== undefined) return
-    const waiter = this.#waiter
-    if (waiter !== undefined) {
-      this.#waiter = undefined
+    if (this.end !== undefined) return
+    if (this.#reader.give(piece)) {
       this.#onTaken(piece.byteLength)
-      waiter.resolve({ done: false, value: piece })
       return
     }
     this.#size += piece.byteLength
@@ -61,13 +51,7 @@ export class Inbox {
 
   /** Nothing more comes; what is here is still read. Idempotent: the first end counts. */
   finish(error?: StreamError): void {
-    if (this.#end !== undefined) return
-    this.#end = error === undefined ? {} : { error }
-    const waiter = this.#waiter
-    this.#waiter = undefined
-    if (waiter === undefined) return
-    if (error === undefined) waiter.resolve({ done: true, value: undefined })
-    else waiter.reject(error)
+    this.#reader.finish(error)
   }
 
   /** Forgets what waits. */
@@ -92,25 +76,18 @@ export class Inbox {
     this.#pieces.push(bytes.subarray(0, piece.byteLength))
   }
 
-  #take(): Promise<IteratorResult<Uint8Array, undefined>> {
+  #take(): Uint8Array | undefined {
     const piece = this.#pieces[this.#next]
-    if (piece !== undefined) {
-      this.#pieces[this.#next++] = EMPTY
-      if (this.#next === this.#pieces.length) this.#clearTaken()
-      else if (this.#next > CARRIED_PIECES_MAX) {
-        this.#pieces = this.#pieces.slice(this.#next)
-        this.#next = 0
-      }
-      this.#size -= piece.byteLength
-      this.#onTaken(piece.byteLength)
-      return Promise.resolve({ done: false, value: piece })
+    if (piece === undefined) return undefined
+    this.#pieces[this.#next++] = EMPTY
+    if (this.#next === this.#pieces.length) this.#clearTaken()
+    else if (this.#next > CARRIED_PIECES_MAX) {
+      this.#pieces = this.#pieces.slice(this.#next)
+      this.#next = 0
     }
-    if (this.#end?.error !== undefined) return Promise.reject(this.#end.error)
-    if (this.#end !== undefined) return Promise.resolve({ done: true, value: undefined })
-    if (this.#waiter !== undefined) return Promise.reject(new TypeError('a stream has one reader'))
-    return new Promise((resolve, reject) => {
-      this.#waiter = { resolve, reject }
-    })
+    this.#size -= piece.byteLength
+    this.#onTaken(piece.byteLength)
+    return piece
   }
 
   #clearTaken(): void {
